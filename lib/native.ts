@@ -1,0 +1,148 @@
+/**
+ * The typed border to the C++ addon: the only file that loads the `.node`. Nothing else may import it untyped.
+ *
+ * Every function throws NydusError-shaped errors for system calls: `code` such as `SYS_ENOENT`, `errno`,
+ * `syscall` (the addon gets this project's error class once, at load).
+ */
+import { createRequire } from 'node:module'
+import { existsSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { NydusError } from './base/errors.js'
+
+/** How the vhost-user device of a daemon looks to its front-end. */
+export interface VhostDeviceOptions {
+  /** Path to listen on; its folder must exist. The caller has removed a stale socket. Mode 0600. */
+  readonly path?: string
+  /** An inherited listening socket instead of `path`. */
+  readonly listenFd?: number
+  /** Request queues offered, 1 to 64; the hiprio queue comes on top. */
+  readonly requestQueues: number
+  /** Lanes that will attach; queue q is served by lane (q - 1) mod lanes, hiprio natively. */
+  readonly lanes: number
+  /** Upper bound of adaptive polling in µs; 0 turns polling off. */
+  readonly pollUs: number
+  /** virtio-fs tag for front-ends that ask the back-end for it. */
+  readonly tag?: string
+}
+
+/** Something the device wants to have logged; `kind` is stable. Rare: never one per request. */
+export interface DeviceEvent {
+  readonly level: 'debug' | 'info' | 'warn' | 'error'
+  /** 'listening' | 'connected' | 'disconnected' | 'memory' | 'ring-started' | 'ring-stopped' | 'ring-broken' | 'protocol' | 'refused' | 'session-init' | 'session-destroy' | … */
+  readonly kind: string
+  readonly message: string
+  readonly queue?: number
+}
+
+/** One device: a listening socket, at most one front-end at a time, its memory, queues and FUSE session. */
+export interface Device {
+  /** Process-wide handle that lanes attach to. */
+  readonly id: number
+  /**
+   * Ends a deferred request. `status` 0: sends the extents the lane gave, or those of `extents` (triples
+   * file, offset, length) when given; negative: an errno. Copies on the calling thread. False when the request
+   * is gone (ring stopped, session ended): nothing was written.
+   */
+  completeDeferred(ticket: number, status: number, extents?: Float64Array): boolean
+  /** Makes every lane return from `turn` with 0, so that it looks into its mailbox. */
+  wakeLanes(): void
+  /** The kernel's references into mount slot `slot` (LOOKUP, READDIRPLUS, less FORGET); 0 when none is known. */
+  lookupCount(slot: number): number
+  /** Deferred requests that have not been completed. */
+  deferredCount(): number
+  /** Counters by name since start: requests, kicks, interrupts, bytes, badRequests, reconnects, … */
+  counters(): Record<string, number>
+  /** Closes the front-end and the socket (removes its file), answers open requests with EIO, makes every lane return -1. */
+  stop(): void
+}
+
+/** A lane's end of the ring; lives in the Worker that made it. */
+export interface LaneRing {
+  /**
+   * Completes the last batch (`completed` slots, 0 at first), then waits for the next. Returns how many slots
+   * hold a request (>= 1), 0 when the mailbox should be looked at, -1 when the device has stopped.
+   */
+  turn(completed: number): number
+}
+
+export interface Native {
+  /** The addon's offsets of the request ring, to compare with lib/fuse/ring.ts. */
+  ringLayout(): Record<string, number>
+
+  // addon/sys: files
+  /**
+   * Maps `length` bytes of `fd` from its start; the fd may be closed afterwards. 'r': private, read-only (a
+   * store into it crashes: never do). 'rw': shared. Unmapped when garbage-collected. A page that vanishes under
+   * the mapping (file truncated, disk error) reads as zeros and counts in `mappingFaults()`.
+   */
+  mapFile(fd: number, length: number, mode: 'r' | 'rw'): ArrayBuffer
+  mappingFaults(): number
+  /**
+   * Makes `fd` known for extents, process-wide; returns its file id (>= 1). The addon dups the fd and maps
+   * `length` bytes; what lies beyond (a file that grew) is read with pread.
+   */
+  registerFile(fd: number, length: number): number
+  /** Forgets a file id once requests that use it have ended. Ids are never used again. */
+  releaseFile(file: number): void
+  lgetxattr(path: Uint8Array, name: Uint8Array): Uint8Array
+  llistxattr(path: Uint8Array): Uint8Array
+  lsetxattr(path: Uint8Array, name: Uint8Array, value: Uint8Array): void
+  mknod(path: Uint8Array, mode: number, major: number, minor: number): void
+  /** Next data (`whence` 3) or hole (4) at or behind `offset`; -1 when there is none (ENXIO). */
+  seekData(fd: number, offset: number, whence: 3 | 4): number
+  fallocatePunch(fd: number, offset: number, length: number): void
+  /** flock(2); false when another holds it and `wait` is false. */
+  lockFile(fd: number, wait: boolean): boolean
+  /** RLIMIT_NOFILE as [soft, hard]; Infinity for unlimited. */
+  getFileLimit(): [soft: number, hard: number]
+  /** Sets the soft (and, where allowed, hard) limit; returns the soft limit in force afterwards. Never throws for lack of rights. */
+  setFileLimit(limit: number): number
+  mount(source: string, target: string, type: string, flags: number, data: string): void
+  umount(target: string, flags: number): void
+
+  // addon/codec: synchronous, into the caller's buffer; for Workers
+  /** Decodes one raw LZ4 block (no frame, no size prefix) into `dst`; returns the bytes written. Throws CODEC_CORRUPT. */
+  lz4Decompress(src: Uint8Array, dst: Uint8Array): number
+  /** Worst case LZ4_compressBound; returns bytes written, 0 when it does not fit into `dst`. */
+  lz4Compress(src: Uint8Array, dst: Uint8Array): number
+  zstdDecompress(src: Uint8Array, dst: Uint8Array): number
+  zstdCompress(src: Uint8Array, dst: Uint8Array, level: number): number
+  /** One gzip member or zlib stream (`windowBits` as in zlib: 31 gzip, -15 raw). */
+  inflate(src: Uint8Array, dst: Uint8Array, windowBits: number): number
+  /**
+   * Random access into gzip: raw inflate of `src` with `dictionary` as history and the top `bits` bits of `byte`
+   * still unread in front of it; continues over gzip members. Fills `dst` completely or throws CODEC_CORRUPT.
+   */
+  zranInflate(src: Uint8Array, dictionary: Uint8Array, byte: number, bits: number, dst: Uint8Array): void
+
+  // addon/vhost, addon/fuse
+  createVhostDevice(options: VhostDeviceOptions, onEvent: (event: DeviceEvent) => void): Device
+  /** In a Worker: `ring` is a view over the whole SharedArrayBuffer of RING_SIZE bytes. */
+  attachLane(deviceId: number, lane: number, ring: Uint8Array): LaneRing
+  /** Wakes every lane of every device with -1; for process exit (a lane blocked in native code would hang it). */
+  quit(): void
+
+  /** Called once per isolate: the class that native errors are made of. */
+  setErrorClass(errorClass: typeof NydusError): void
+}
+
+function load(): Native {
+  const here = dirname(fileURLToPath(import.meta.url))
+  // lib/native.ts when tests run the sources, dist/lib/native.js when built.
+  const candidates = [join(here, '..'), join(here, '..', '..')].map(root =>
+    join(root, 'build/Release/addon.node'),
+  )
+  const path = candidates.find(candidate => existsSync(candidate))
+  if (path === undefined)
+    throw new NydusError(
+      'NATIVE_MISSING',
+      'ENOSYS',
+      `the addon is not built: ${candidates[0]} does not exist; run \`npm run build\``,
+    )
+  const addon = createRequire(import.meta.url)(path) as Native
+  addon.setErrorClass(NydusError)
+  return addon
+}
+
+export const native: Native = load()
