@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <system_error>
 
-#include "base/unique_fd.h"
+#include "base/fd.h"
 
 namespace nydus {
 

@@ -1,4 +1,4 @@
-// Owns one memory mapping.
+// Owns one memory map.
 #pragma once
 
 #include <sys/mman.h>
@@ -8,37 +8,37 @@
 
 namespace nydus {
 
-class Mapping {
+class Mmap {
  public:
-  Mapping() noexcept = default;
-  Mapping(Mapping&& other) noexcept
+  Mmap() noexcept = default;
+  Mmap(Mmap&& other) noexcept
       : address_(std::exchange(other.address_, nullptr)),
         length_(std::exchange(other.length_, 0)) {}
-  Mapping& operator=(Mapping&& other) noexcept {
+  Mmap& operator=(Mmap&& other) noexcept {
     std::swap(address_, other.address_);
     std::swap(length_, other.length_);
     return *this;
   }
-  ~Mapping() {
+  ~Mmap() {
     if (address_ != nullptr) ::munmap(address_, length_);
   }
 
   // Empty on failure, errno says why.
-  [[nodiscard]] static Mapping map(size_t length,
+  [[nodiscard]] static Mmap map(size_t length,
                                    int protection,
                                    int flags,
                                    int fd,
                                    off_t offset) noexcept {
-    Mapping mapping;
+    Mmap map;
     void* address = ::mmap(nullptr, length, protection, flags, fd, offset);
     if (address != MAP_FAILED) {
-      mapping.address_ = address;
-      mapping.length_ = length;
+      map.address_ = address;
+      map.length_ = length;
     }
-    return mapping;
+    return map;
   }
   // Zeros that take no memory before they are written.
-  [[nodiscard]] static Mapping anonymous(size_t length) noexcept {
+  [[nodiscard]] static Mmap anonymous(size_t length) noexcept {
     return map(length, PROT_READ | PROT_WRITE,
                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   }
