@@ -1,12 +1,27 @@
 /**
- * RAFS v6 on-disk structures (rafs-v6.md): an EROFS image with RAFS's own tables beside it, and the sections of a
- * blob file (chunk information, table of contents). Tables only: reader, chunk cache and image builder share them.
+ * RAFS v6 on-disk structures (rafs-v6.md): an EROFS image with RAFS's own tables beside it. Tables only: reader and
+ * image builder share them. The sections of a blob file (chunk information, table of contents) are declared in
+ * lib/cache/layout.ts, where they are read.
  *
  *     bootstrap: 1024 zeros · superblock · extended superblock · device slots · blob table · prefetch table
  *                · inodes, dirent blocks · chunk table
- *     blob:      chunks · [tar header] · CI table · CI header · [tar header] · [digests …] · [bootstrap …] · [TOC …]
  */
 import { layout } from '../../base/layout.js'
+
+export {
+  BatchWindowV6,
+  CI_MAGIC,
+  CI_V2_FLAG,
+  CiHeaderV6,
+  CiRecordV1,
+  CiRecordV2,
+  TOC_COMPRESSION,
+  TOC_NAME,
+  TarHeader,
+  TocEntry,
+  V6_COMPRESSOR,
+  ZranWindowV6,
+} from '../../cache/layout.js'
 
 export const V6_SUPERBLOCK_OFFSET = 1024
 /** Bytes `e2 e1 f5 e0`. */
@@ -114,7 +129,6 @@ export const BlobEntryV6 = layout('rafs_v6_blob', 256, {
   reserved: [36],
 })
 
-export const V6_COMPRESSOR = ['none', 'lz4_block', 'gzip', 'zstd'] as const
 export const V6_DIGESTER = ['blake3', 'sha256'] as const
 export const V6_CIPHER = { NONE: 0, AES_128_XTS: 1 } as const
 /** Byte that fills the id of the blob that holds this bootstrap. */
@@ -214,103 +228,3 @@ export const V6_XATTR_ALIGNMENT = 4
 
 /** Readers refuse longer targets. */
 export const V6_SYMLINK_MAX = 4096
-
-/** RAFS v6 §7: 4096 bytes directly behind the (compressed) CI table; repeats the blob table entry. */
-export const CiHeaderV6 = layout('blob_meta_header', 4096, {
-  magic: 'u32',
-  /** BLOB_FEATURE bits. */
-  features: 'u32',
-  /** V6_COMPRESSOR. */
-  ciCompressor: 'u32',
-  entries: 'u32',
-  ciOffset: 'u64',
-  ciCompressedSize: 'u64',
-  ciUncompressedSize: 'u64',
-  /** Inside the uncompressed table. */
-  windowOffset: 'u64',
-  /** Records and dictionaries. */
-  windowBytes: 'u64',
-  windowCount: 'u32',
-  reserved: [4032],
-  magic2: 'u32',
-})
-export const CI_MAGIC = 0xb10b_b10b
-
-/** Bits of both words: rafs-v6.md §7, "v1 record". */
-export const CiRecordV1 = layout('blob_chunk_info_v1', 16, { uncompressed: 'u64', compressed: 'u64' })
-/** Bits: rafs-v6.md §7, "v2 record". */
-export const CiRecordV2 = layout('blob_chunk_info_v2', 24, {
-  uncompressed: 'u64',
-  compressed: 'u64',
-  data: 'u64',
-})
-/** Top byte of the uncompressed word of a v2 record. */
-export const CI_V2_FLAG = { COMPRESSED: 0x01, ZRAN: 0x02, BATCH: 0x04, ENCRYPTED: 0x08, CRC: 0x10 } as const
-
-export const BatchWindowV6 = layout('batch_window', 40, {
-  compressedSize: 'u32',
-  uncompressedSize: 'u32',
-  reserved: [32],
-})
-export const ZranWindowV6 = layout('zran_window', 40, {
-  inOffset: 'u64',
-  outOffset: 'u64',
-  /** Among the dictionaries behind the window array. */
-  dictionaryOffset: 'u64',
-  inLength: 'u32',
-  outLength: 'u32',
-  dictionaryLength: 'u32',
-  /** The byte in front of `inOffset`, and how many of its top bits are still unread. */
-  byte: 'u8',
-  bits: 'u8',
-  reserved: [2],
-})
-
-/** RAFS v6 §9: entry of a blob's table of contents. */
-export const TocEntry = layout('toc_entry', 128, {
-  /** Low nibble: TOC_COMPRESSION. */
-  flags: 'u32',
-  reserved: 'u32',
-  /** TOC_NAME, zero padded. */
-  name: [16],
-  /** sha256 of the uncompressed content. */
-  digest: [32],
-  offset: 'u64',
-  storedSize: 'u64',
-  uncompressedSize: 'u64',
-  /** Old builders leave garbage. */
-  reserved2: [48],
-})
-export const TOC_COMPRESSION = { NONE: 1, ZSTD: 2, LZ4_BLOCK: 4 } as const
-export const TOC_NAME = {
-  BLOB_DATA: 'image.blob',
-  BLOB_META: 'blob.meta',
-  BLOB_META_HEADER: 'blob.meta.header',
-  BLOB_DIGEST: 'blob.digest',
-  BOOTSTRAP: 'image.boot',
-  /** Name in the tar header behind the entries; not an entry itself. */
-  TOC: 'rafs.blob.toc',
-} as const
-
-/** GNU tar header; those of blob sections stand behind their content (§9). */
-export const TarHeader = layout('gnu_tar_header', 512, {
-  name: [100],
-  mode: [8],
-  uid: [8],
-  gid: [8],
-  /** Octal digits, NUL. */
-  size: [12],
-  mtime: [12],
-  /** Sum of all bytes with this field as spaces. */
-  checksum: [8],
-  typeflag: 'u8',
-  linkname: [100],
-  /** `ustar  \0`. */
-  magic: [8],
-  uname: [32],
-  gname: [32],
-  devmajor: [8],
-  devminor: [8],
-  prefix: [155],
-  padding: [12],
-})
