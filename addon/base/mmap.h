@@ -20,15 +20,16 @@ class Mmap {
     return *this;
   }
   ~Mmap() {
-    if (address_ != nullptr) ::munmap(address_, length_);
+    if (address_ != nullptr)
+      ::munmap(address_, length_);
   }
 
   // Empty on failure, errno says why.
   [[nodiscard]] static Mmap map(size_t length,
-                                   int protection,
-                                   int flags,
-                                   int fd,
-                                   off_t offset) noexcept {
+                                int protection,
+                                int flags,
+                                int fd,
+                                off_t offset) noexcept {
     Mmap map;
     void* address = ::mmap(nullptr, length, protection, flags, fd, offset);
     if (address != MAP_FAILED) {

@@ -40,11 +40,10 @@ Result<std::shared_ptr<const DirtyLog>> DirtyLog::map(uint64_t size,
                    " bytes do not cover the guest's memory"};
   }
   const size_t lead = offset % static_cast<size_t>(::sysconf(_SC_PAGESIZE));
-  Mmap mapping = Mmap::map(lead + size, PROT_READ | PROT_WRITE,
-                                 MAP_SHARED, fd.get(),
-                                 static_cast<off_t>(offset - lead));
-  if (!mapping) return Failure{std::string("dirty log: mmap: ") +
-                               std::strerror(errno)};
+  Mmap mapping = Mmap::map(lead + size, PROT_READ | PROT_WRITE, MAP_SHARED,
+                           fd.get(), static_cast<off_t>(offset - lead));
+  if (!mapping)
+    return Failure{std::string("dirty log: mmap: ") + std::strerror(errno)};
   struct Public : DirtyLog {
     Public(Mmap mapping, size_t lead, uint64_t size)
         : DirtyLog(std::move(mapping), lead, size) {}
@@ -64,10 +63,12 @@ DirtyLog::~DirtyLog() {
 }
 
 void DirtyLog::mark(uint64_t gpa, uint64_t length) const noexcept {
-  if (length == 0 || wraps(gpa, length - 1)) return;
+  if (length == 0 || wraps(gpa, length - 1))
+    return;
   const uint64_t last = (gpa + length - 1) >> kPageShift;
   for (uint64_t page = gpa >> kPageShift; page <= last; page++) {
-    if (page / 8 >= size_) return;
+    if (page / 8 >= size_)
+      return;
     auto* byte = reinterpret_cast<uint8_t*>(bits_ + page / 8);
     const auto bit = static_cast<uint8_t>(1u << (page % 8));
     // Other processes write here too. No look whether the bit is set already:

@@ -33,9 +33,9 @@ GuestMemory::GuestMemory(Regions regions) : regions_(std::move(regions)) {
 
 Result<GuestMemory::Table> GuestMemory::make(Regions regions) {
   if (regions.size() > kMaxRegions) {
-    return Failure{"too many memory regions: " +
-                   std::to_string(regions.size()) + ", at most " +
-                   std::to_string(kMaxRegions)};
+    return Failure{
+        "too many memory regions: " + std::to_string(regions.size()) +
+        ", at most " + std::to_string(kMaxRegions)};
   }
   for (size_t i = 0; i < regions.size(); i++) {
     const RegionSpec& a = regions[i]->spec();
@@ -94,7 +94,8 @@ GuestMemory::Located GuestMemory::atUserAddress(
 }
 
 uint64_t GuestMemory::end() const noexcept {
-  if (regions_.empty()) return 0;
+  if (regions_.empty())
+    return 0;
   const RegionSpec& last = regions_.back()->spec();
   return last.gpa + last.size;
 }

@@ -88,7 +88,8 @@ inline GuestMemory::Slice GuestMemory::slice(uint64_t gpa,
                                              uint64_t length,
                                              Hint& hint) const noexcept {
   const Entry* entry = find(gpa, hint);
-  if (entry == nullptr) return {};
+  if (entry == nullptr)
+    return {};
   const uint64_t offset = gpa - entry->gpa;
   const uint64_t left = entry->size - offset;
   return {entry->host + offset, length < left ? length : left};
@@ -105,7 +106,8 @@ inline const GuestMemory::Entry* GuestMemory::find(uint64_t gpa,
                                                    Hint& hint) const noexcept {
   if (hint.region < entries_.size()) {
     const Entry& last = entries_[hint.region];
-    if (gpa - last.gpa < last.size) return &last;
+    if (gpa - last.gpa < last.size)
+      return &last;
   }
   // The last region that does not start behind `gpa`.
   size_t low = 0;
@@ -118,9 +120,11 @@ inline const GuestMemory::Entry* GuestMemory::find(uint64_t gpa,
       high = middle;
     }
   }
-  if (low == 0) return nullptr;
+  if (low == 0)
+    return nullptr;
   const Entry& entry = entries_[low - 1];
-  if (gpa - entry.gpa >= entry.size) return nullptr;
+  if (gpa - entry.gpa >= entry.size)
+    return nullptr;
   hint.region = static_cast<uint32_t>(low - 1);
   return &entry;
 }

@@ -39,7 +39,8 @@ std::string describe(const RegionSpec& spec) {
 Result<std::shared_ptr<const GuestRegion>> GuestRegion::map(
     const RegionSpec& spec,
     UniqueFd fd) {
-  if (spec.size == 0) return Failure{describe(spec) + ": size is 0"};
+  if (spec.size == 0)
+    return Failure{describe(spec) + ": size is 0"};
   if (wraps(spec.gpa, spec.size) || wraps(spec.userAddress, spec.size) ||
       wraps(spec.mmapOffset, spec.size)) {
     return Failure{describe(spec) + ": wraps around the address space"};
@@ -59,9 +60,9 @@ Result<std::shared_ptr<const GuestRegion>> GuestRegion::map(
   const uint64_t lead = spec.mmapOffset % pageSize;
   const uint64_t length =
       (lead + spec.size + pageSize - 1) / pageSize * pageSize;
-  Mmap mapping = Mmap::map(length, PROT_READ | PROT_WRITE,
-                                 MAP_SHARED | MAP_NORESERVE, fd.get(),
-                                 static_cast<off_t>(spec.mmapOffset - lead));
+  Mmap mapping =
+      Mmap::map(length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+                fd.get(), static_cast<off_t>(spec.mmapOffset - lead));
   if (!mapping) {
     return Failure{describe(spec) + ": mmap: " + std::strerror(errno)};
   }

@@ -5,9 +5,9 @@
 #include <cstdint>
 #include <memory>
 
+#include "base/fd.h"
 #include "base/mmap.h"
 #include "base/result.h"
-#include "base/fd.h"
 #include "sys/fault_guard.h"
 
 namespace nydus {
