@@ -1,0 +1,42 @@
+// The names that the addon exports: one line per glue file.
+#include <napi.h>
+
+#include "args_napi.h"
+
+namespace nydus {
+
+void registerFiles(Napi::Env env, Napi::Object exports);
+void registerXattrs(Napi::Env env, Napi::Object exports);
+void registerSystem(Napi::Env env, Napi::Object exports);
+void registerCodecs(Napi::Env env, Napi::Object exports);
+void registerDevice(Napi::Env env, Napi::Object exports) __attribute__((weak));
+
+namespace {
+
+void takeErrorClass(const Napi::CallbackInfo& info) {
+  if (!info[0].IsFunction()) {
+    throwBadArgument(info.Env(), "setErrorClass",
+                     "errorClass must be a constructor");
+  }
+  setErrorClass(info.Env(), info[0].As<Napi::Function>());
+}
+
+Napi::Object initialize(Napi::Env env, Napi::Object exports) {
+  exports.Set("setErrorClass",
+              Napi::Function::New<takeErrorClass>(env, "setErrorClass"));
+  registerFiles(env, exports);
+  registerXattrs(env, exports);
+  registerSystem(env, exports);
+  registerCodecs(env, exports);
+  if (registerDevice != nullptr)
+    registerDevice(env, exports);
+  return exports;
+}
+
+}  // namespace
+}  // namespace nydus
+
+static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
+  return nydus::initialize(env, exports);
+}
+NODE_API_MODULE(addon, initialize)

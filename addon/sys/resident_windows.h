@@ -1,0 +1,104 @@
+// Bounds what mappings of cache files add to the resident memory.
+//
+// A page that was read through a mapping counts as this process's memory
+// until it is dropped. So a file's mapping is divided into windows, a window
+// is either admitted (its pages may be touched) or not, and all files together
+// have at most `budget` bytes of admitted windows; who wants one more drops
+// the pages of another (MADV_DONTNEED: they stay in the page cache). An access
+// to an admitted window costs one byte load. Who is refused uses pread.
+//
+// Dropping pages and mapping them again costs about as much as reading 200
+// pages by pread, so small reads get a window only while there is room, or
+// when it has been asked for often and another has not been used lately;
+// large reads always get theirs.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <vector>
+
+namespace nydus {
+
+// The windows of one mapping.
+class Windows {
+ public:
+  static constexpr size_t kSize = size_t{1} << 20;
+
+  // The bytes must stay mapped for as long as this object is used.
+  explicit Windows(std::span<std::byte> mapping);
+
+ private:
+  friend class ResidentBudget;
+
+  enum State : uint8_t {
+    kRefused,   // pages are not mapped, access goes through pread
+    kAdmitted,  // may be touched; not touched since the clock passed
+    kUsed,      // touched since the clock passed
+  };
+  struct Window {
+    std::atomic<uint8_t> state{kRefused};
+    std::atomic<uint8_t> refusals{0};
+  };
+
+  void dropPages(size_t window) const noexcept;
+
+  std::span<std::byte> mapping_;
+  std::vector<Window> windows_;
+};
+
+class ResidentBudget {
+ public:
+  // At least one window is always allowed.
+  explicit ResidentBudget(size_t bytes);
+
+  // True when [offset, offset + length) of the mapping may be touched now.
+  // The range must lie in the mapping. Any thread; never waits.
+  [[nodiscard]] bool admit(Windows& windows,
+                           uint64_t offset,
+                           uint64_t length) noexcept {
+    if (length == 0)
+      return true;
+    const size_t last = (offset + length - 1) / Windows::kSize;
+    for (size_t i = offset / Windows::kSize; i <= last; i++) {
+      std::atomic<uint8_t>& state = windows.windows_[i].state;
+      uint8_t now = state.load(std::memory_order_relaxed);
+      if (now == Windows::kUsed)
+        continue;
+      // Fails when the window is being taken away at this moment.
+      if (now == Windows::kAdmitted &&
+          state.compare_exchange_strong(now, Windows::kUsed)) {
+        continue;
+      }
+      if (!admitNew(windows, i, length))
+        return false;
+    }
+    return true;
+  }
+
+  // Takes back all windows of a mapping that is about to be unmapped.
+  void forget(Windows& windows) noexcept;
+
+ private:
+  struct Held {
+    Windows* windows;
+    size_t window;
+  };
+
+  bool admitNew(Windows& windows, size_t window, uint64_t length) noexcept;
+  // Index into held_ of a window to drop; held_.size() when there is none.
+  size_t victim(size_t steps) noexcept;
+
+  const size_t capacity_;
+  std::mutex lock_;
+  std::vector<Held> held_;
+  size_t hand_ = 0;
+  // Whether held_ was full when it was last changed: small reads of absent
+  // windows look here first, without the lock.
+  std::atomic<bool> full_{false};
+};
+
+}  // namespace nydus
