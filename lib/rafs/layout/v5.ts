@@ -141,5 +141,7 @@ export const ExtBlobEntryV5 = layout('rafs_v5_ext_blob_entry', 64, {
   reserved: [40],
 })
 
+/** Blobs of one image at most. */
+export const V5_MAX_BLOBS = 256
 /** Longest name a reader accepts (256; builders stop at 255). */
 export const V5_NAME_MAX = 256

@@ -79,11 +79,14 @@ export const ExtSuperblockV6 = layout('rafs_v6_super_block_ext', 256, {
   chunkTableSize: 'u64',
   /** 0 = none. */
   prefetchTableOffset: 'u64',
-  /** Bytes; u32 nids. */
+  /** Bytes; nids of V6_PREFETCH_ENTRY_SIZE. */
   prefetchTableSize: 'u32',
   reserved: [204],
 })
 export const V6_EXT_SUPERBLOCK_OFFSET = V6_SUPERBLOCK_OFFSET + SuperblockV6.size
+
+/** A u32 nid. */
+export const V6_PREFETCH_ENTRY_SIZE = 4
 
 /** RAFS v6 §4: slot i belongs to blob i. */
 export const DeviceSlotV6 = layout('erofs_deviceslot', 128, {
@@ -136,8 +139,8 @@ export const V6_SELF_BLOB_BYTE = 0x78
 export const V6_MAX_BLOBS = 254
 export const V6_MAX_CHUNKS = 1 << 24
 
-/** RAFS v6 §6.1: nid = (offset - meta area) / 32. */
-export const V6_NID_SHIFT = 5
+/** RAFS v6 §6.1: inode number (nid) = (offset - start of the meta area) / V6_NID_SIZE. */
+export const V6_NID_SIZE = 32
 
 /** RAFS v6 §6.2: i_format bit 0 set. */
 export const InodeExtendedV6 = layout('erofs_inode_extended', 64, {
