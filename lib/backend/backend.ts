@@ -89,6 +89,11 @@ export type Priority = 'demand' | 'prefetch'
 export interface ReadOptions {
   readonly signal?: AbortSignal
   readonly priority?: Priority
+  /**
+   * What came last time was wrong (a chunk failed its digest): open, resolve or choose the source anew, where one
+   * was remembered (file descriptor, redirect, mirror, proxy).
+   */
+  readonly fresh?: boolean
 }
 
 export interface BlobReader {

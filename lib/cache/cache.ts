@@ -17,7 +17,10 @@ export interface CacheConfig {
   /** 'blobcache' and 'filecache' are one; '' and 'dummycache' mean no cache. */
   readonly type: '' | 'dummycache' | 'blobcache' | 'filecache' | 'fscache'
   readonly compressed: boolean
-  /** Check chunk digests when they come from the backend (always done for a chunk that has one) and when read from the cache. */
+  /**
+   * Every chunk must match its digest, also one that lies in the cache already (checked at its first use in this
+   * process). Without it a fetched chunk is checked against its CRC, or its digest when it has no CRC.
+   */
   readonly validate: boolean
   readonly prefetch: PrefetchConfig
   readonly filecache?: {
@@ -139,6 +142,8 @@ export interface Placement {
 /** Result of a fetch: `placements[i]` belongs to `wants[i]`; undefined = in the data file, at its uncompressed offset. */
 export interface Fetched {
   readonly placements: readonly (Placement | undefined)[]
+  /** Bytes that this call made the backend send; 0 when others had asked for them already. */
+  readonly backendBytes: number
   /** Gives temporary places back; call it when the bytes have been copied. Idempotent. */
   release(): void
 }
@@ -146,6 +151,18 @@ export interface Fetched {
 export interface FetchOptions {
   readonly signal?: AbortSignal
   readonly priority?: 'demand' | 'prefetch'
+  /** Upper bound in bytes of one merged backend request; the default is the larger of `amplify` and 1 MiB. */
+  readonly mergeSize?: number
+}
+
+/** What the image that opens a blob adds to its blob table entry. */
+export interface OpenOptions {
+  /** `device.id` (v1) or `id` (v2): blob cache metrics are kept under it. */
+  readonly id?: string
+  /** `amplify_io` (v1) or `rafs.batch_size` (v2): neighbours that a demand read brings along, in bytes; 0 = none. */
+  readonly amplify?: number
+  /** Digest of a chunk by its number, when the bootstrap has one; asked for chunks that come along unasked. */
+  readonly digestOf?: (index: number) => Uint8Array | undefined
 }
 
 /** One blob in the cache; shared by all mounts of a daemon that use the same blob and work_dir. */
@@ -155,6 +172,8 @@ export interface BlobCache {
   /** Makes the chunks available: one backend request per chunk at most, however many callers want it at once. */
   fetch(wants: readonly ChunkWant[], options?: FetchOptions): Promise<Fetched>
   isReady(index: number): boolean
-  /** One reference less; the last closes files. */
+  /** All chunks that the blob's own table names, in blob order; none for blobs without a table (v5, tarfs). */
+  wants(options?: FetchOptions): AsyncGenerator<ChunkWant>
+  /** One reference less: what this user waits for is rejected; the last closes files. Idempotent. */
   close(): Promise<void>
 }

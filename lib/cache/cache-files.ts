@@ -1,0 +1,219 @@
+/**
+ * Opening what a work_dir holds of a blob: the data file and the chunk map, in any state that builders, daemons
+ * of both kinds, crashes and people may have left them in.
+ *
+ * A ready bit is a claim about the data file of the same name. So the two are opened, and replaced, as a pair,
+ * under a lock on the folder that all daemons of this project take. What contradicts itself (a wrong size, a map
+ * without its data) is replaced by new, empty files under the same names: another daemon that still has the old
+ * ones open keeps them, and nothing but a fetch is lost.
+ */
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  ftruncateSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Log } from '../base/log.js'
+import { native } from '../native.js'
+import type { BitMap } from './bit-map.js'
+import type { BlobInfo } from './cache.js'
+import { checkChunkMap, createChunkMap, mapChunkMap } from './chunk-map.js'
+import { openTempFile } from './temp-file.js'
+
+/** Names of a blob's files in a work_dir. */
+export function cachePaths(dir: string, id: string) {
+  return {
+    data: join(dir, `${id}.blob.data`),
+    map: join(dir, `${id}.blob.data.chunk_map`),
+    /** Name of the map up to Nydus 2.2; kept as a second link, so that daemons of both ages share one map. */
+    oldMap: join(dir, `${id}.chunk_map`),
+    /** Data file of a cache in "compressed" mode, whose chunk map has the same name as ours. */
+    raw: join(dir, `${id}.blob.raw`),
+    meta: join(dir, `${id}.blob.meta`),
+    digest: join(dir, `${id}.blob.digest`),
+    toc: join(dir, `${id}.blob.toc`),
+  }
+}
+
+export interface CacheFiles {
+  /** Descriptor of the data file. */
+  readonly data: number
+  readonly writable: boolean
+  /** Bits of the map on disk; none for blobs that have no chunk numbers, or when the map is not to be shared. */
+  readonly map?: BitMap
+}
+
+/** Another daemon holds the folder's lock for some system calls; longer than this means that it hangs. */
+const LOCK_TIMEOUT_MS = 2000
+/** A map of 0 bytes is a Nydus daemon between creation and first write. */
+const UNFINISHED_RETRIES = 20
+const RETRY_MS = 5
+
+/** Opens or makes the files. `indexed` false: no chunk map. Throws the system's errors (ENOSPC, EROFS, EACCES, …). */
+export async function openCacheFiles(
+  dir: string,
+  info: BlobInfo,
+  indexed: boolean,
+  log: Log,
+): Promise<CacheFiles> {
+  mkdirSync(dir, { recursive: true })
+  const paths = cachePaths(dir, info.id)
+  if (existsSync(paths.raw)) {
+    log.warn(
+      { blob: info.id, path: paths.raw },
+      'the cache folder holds this blob in compressed form; it is fetched anew, remove the .blob.raw file to share the folder',
+    )
+    return { data: openTempFile(info.uncompressedSize, dir), writable: true }
+  }
+  for (let attempt = 0; ; attempt++) {
+    const unlock = await lockFolder(dir)
+    try {
+      const files = openPair(paths, info, indexed, attempt >= UNFINISHED_RETRIES, log)
+      if (files !== undefined) return files
+    } finally {
+      unlock()
+    }
+    await sleep(RETRY_MS)
+  }
+}
+
+async function lockFolder(dir: string): Promise<() => void> {
+  const fd = openSync(dir, 'r')
+  const deadline = performance.now() + LOCK_TIMEOUT_MS
+  try {
+    while (!native.lockFile(fd, false) && performance.now() < deadline) await sleep(RETRY_MS)
+  } catch {
+    // A file system without flock: what is left is a race of a few system calls between two starting daemons.
+  }
+  return () => closeSync(fd)
+}
+
+/** undefined: try again in a moment. */
+function openPair(
+  paths: ReturnType<typeof cachePaths>,
+  info: BlobInfo,
+  indexed: boolean,
+  insist: boolean,
+  log: Log,
+): CacheFiles | undefined {
+  if (!indexed) {
+    const data = openData(paths.data)
+    return { data: data.fd, writable: fitData(data, info) }
+  }
+  linkMapNames(paths)
+  const map = openExisting(paths.map)
+  let data: OpenedData | undefined
+  try {
+    data = openData(paths.data)
+    const wrong = whatIsWrong(map, data, info)
+    if (wrong === 'unfinished' && !insist) {
+      closeSync(data.fd)
+      return undefined
+    }
+    if (wrong !== undefined) {
+      log.warn({ blob: info.id, path: paths.data }, `cached data of this blob is discarded: ${wrong}`)
+      closeSync(data.fd)
+      data = replacePair(paths, info)
+    } else if (map === undefined) createChunkMap(paths.map, info.chunkCount, false)
+    linkMapNames(paths)
+    const reuse = wrong === undefined ? map : undefined
+    const writable = fitData(data, info) && reuse?.writable !== false
+    const opened = reuse?.fd ?? openSync(paths.map, 'r+')
+    try {
+      return { data: data.fd, writable, map: mapChunkMap(opened, info.chunkCount, writable) }
+    } finally {
+      if (opened !== reuse?.fd) closeSync(opened)
+    }
+  } catch (error) {
+    if (data !== undefined) closeSync(data.fd)
+    // Somebody who does not take the lock was faster.
+    if (error instanceof Error && 'code' in error && error.code === 'EEXIST') return undefined
+    throw error
+  } finally {
+    if (map !== undefined) closeSync(map.fd)
+  }
+}
+
+interface Opened {
+  readonly fd: number
+  readonly writable: boolean
+}
+interface OpenedData extends Opened {
+  /** The file did not exist before. */
+  readonly created: boolean
+}
+
+function whatIsWrong(map: Opened | undefined, data: OpenedData, info: BlobInfo): string | undefined {
+  const size = fstatSync(data.fd).size
+  if (size > info.uncompressedSize)
+    return `the data file has ${size} bytes, the image says ${info.uncompressedSize}`
+  if (map === undefined) return undefined
+  const damage = checkChunkMap(map.fd, info.chunkCount)
+  if (damage !== undefined) return damage === 'unfinished' ? damage : `its chunk map ${damage}`
+  return data.created ? 'there is a chunk map without a data file' : undefined
+}
+
+/** Opens for writing, else for reading; undefined when there is no such file. */
+function openExisting(path: string): Opened | undefined {
+  try {
+    return { fd: openSync(path, 'r+'), writable: true }
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : undefined
+    if (code === 'ENOENT') return undefined
+    if (code !== 'EROFS' && code !== 'EACCES' && code !== 'EPERM') throw error
+    return { fd: openSync(path, 'r'), writable: false }
+  }
+}
+
+function openData(path: string): OpenedData {
+  const existing = openExisting(path)
+  if (existing !== undefined) return { ...existing, created: false }
+  return { fd: openSync(path, 'wx+', 0o644), writable: true, created: true }
+}
+
+/** Brings a data file that may be written to its full (sparse) length; returns whether it may. */
+function fitData(data: OpenedData, info: BlobInfo): boolean {
+  if (data.writable && fstatSync(data.fd).size < info.uncompressedSize)
+    ftruncateSync(data.fd, info.uncompressedSize)
+  return data.writable
+}
+
+/**
+ * New files under the old names. The map goes first and comes last, so that whoever opens the files in between
+ * finds data without a map, never a map that speaks of other data.
+ */
+function replacePair(paths: ReturnType<typeof cachePaths>, info: BlobInfo): OpenedData {
+  const temporary = `${paths.data}.${process.pid}.tmp`
+  const fd = openSync(temporary, 'w+', 0o644)
+  try {
+    ftruncateSync(fd, info.uncompressedSize)
+    rmSync(paths.oldMap, { force: true })
+    rmSync(paths.map, { force: true })
+    renameSync(temporary, paths.data)
+    createChunkMap(paths.map, info.chunkCount, true)
+  } catch (error) {
+    closeSync(fd)
+    throw error
+  }
+  return { fd, writable: true, created: true }
+}
+
+/** Gives a map that has one of its two names the other as well. */
+function linkMapNames(paths: ReturnType<typeof cachePaths>): void {
+  const current = statSync(paths.map, { throwIfNoEntry: false })
+  const old = statSync(paths.oldMap, { throwIfNoEntry: false })
+  try {
+    if (current === undefined && old !== undefined) linkSync(paths.oldMap, paths.map)
+    else if (current !== undefined && old === undefined) linkSync(paths.map, paths.oldMap)
+  } catch {
+    // Read-only folder, no hard links, or somebody was faster: one name is enough for us.
+  }
+}
