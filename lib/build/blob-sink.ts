@@ -1,0 +1,69 @@
+/**
+ * Where a blob is written: a temporary file that gets its name when all is done, or a FIFO or device given by the
+ * user. Keeps the running sha256 that becomes the blob's id.
+ */
+import { createHash, randomBytes, type Hash } from 'node:crypto'
+import { constants } from 'node:fs'
+import { open, rename, rm, stat, type FileHandle } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { NydusError, explain } from '../base/errors.js'
+
+export class BlobSink {
+  readonly #file: FileHandle
+  readonly #path: string
+  readonly #temporary: string | undefined
+  readonly #hash: Hash = createHash('sha256')
+  /** Bytes written so far. */
+  offset = 0
+
+  private constructor(file: FileHandle, path: string, temporary: string | undefined) {
+    this.#file = file
+    this.#path = path
+    this.#temporary = temporary
+  }
+
+  /** `path` is the final name; for a name that depends on the id give the folder and pass the name to `finish`. */
+  static async create(path: string): Promise<BlobSink> {
+    const existing = await stat(path).catch(() => undefined)
+    if (existing !== undefined && (existing.isFIFO() || existing.isCharacterDevice()))
+      return new BlobSink(await open(path, constants.O_WRONLY), path, undefined)
+    const folder = existing?.isDirectory() === true ? path : dirname(path)
+    const temporary = join(folder, `.nydus-image-${process.pid}-${randomBytes(6).toString('hex')}.tmp`)
+    try {
+      return new BlobSink(await open(temporary, 'wx', 0o600), path, temporary)
+    } catch (error) {
+      throw new NydusError('BUILD_OUTPUT', 'EIO', `cannot write ${path}: ${explain(error)}`, { cause: error })
+    }
+  }
+
+  /** Appends; `hashed` false for what the blob id leaves out (blob.digest, rafs-v6.md §9 trap 2). */
+  async write(bytes: Uint8Array, hashed = true): Promise<void> {
+    if (hashed) this.#hash.update(bytes)
+    let done = 0
+    while (done < bytes.length) {
+      try {
+        done += (await this.#file.write(bytes, done, bytes.length - done)).bytesWritten
+      } catch (error) {
+        throw new NydusError('BUILD_OUTPUT', 'EIO', `cannot write ${this.#path}: ${explain(error)}`, { cause: error })
+      }
+    }
+    this.offset += bytes.length
+  }
+
+  /** sha256 of what was hashed so far, hex. */
+  digest(): string {
+    return this.#hash.copy().digest('hex')
+  }
+
+  /** Closes and gives the file its final name. */
+  async finish(path = this.#path): Promise<void> {
+    await this.#file.close()
+    if (this.#temporary !== undefined) await rename(this.#temporary, path)
+  }
+
+  /** Closes and leaves nothing behind. */
+  async abandon(): Promise<void> {
+    await this.#file.close().catch(() => undefined)
+    if (this.#temporary !== undefined) await rm(this.#temporary, { force: true })
+  }
+}

@@ -1,0 +1,174 @@
+/**
+ * Chunks of the image that is being built, in columns: one row for every chunk that lies in a blob, and for every
+ * file the list of rows that make up its content.
+ *
+ * A chunk is the same as another when digest and size are equal; the second one is not stored but refers to the
+ * first (blobs-and-cache.md §7), be it from this blob, a parent layer or a chunk dictionary.
+ */
+import { Column } from './columns.js'
+
+export const DIGEST_SIZE = 32
+
+/** Flags of a chunk row; the writers translate them. */
+export const CHUNK = { COMPRESSED: 1, ENCRYPTED: 4, BATCH: 8, CRC: 0x10 } as const
+
+export interface Chunk {
+  /** 32 bytes. */
+  readonly digest: Uint8Array
+  readonly blob: number
+  readonly index: number
+  readonly flags: number
+  readonly compressedOffset: number
+  readonly compressedSize: number
+  readonly uncompressedOffset: number
+  readonly uncompressedSize: number
+  readonly crc32: number
+  /** Batch chunks: high 32 bits of the CI record's data word (window), low 32 (offset in the window). */
+  readonly window: number
+  readonly windowOffset: number
+}
+
+export class Chunks {
+  #digests = new Uint8Array(1024 * DIGEST_SIZE)
+  readonly #blob = new Column(Uint16Array)
+  readonly #index = new Column(Uint32Array)
+  readonly #flags = new Column(Uint8Array)
+  readonly #compressedOffset = new Column(Float64Array)
+  readonly #compressedSize = new Column(Uint32Array)
+  readonly #uncompressedOffset = new Column(Float64Array)
+  readonly #uncompressedSize = new Column(Uint32Array)
+  readonly #crc = new Column(Uint32Array)
+  readonly #window = new Column(Uint32Array)
+  readonly #windowOffset = new Column(Uint32Array)
+  /** Chunk rows in the order of files; a file has a run of them (Tree.setChunks). */
+  readonly #lists = new Column(Uint32Array)
+  #listed = 0
+  #rows = 0
+  #table = new Uint32Array(4096)
+
+  get rows(): number {
+    return this.#rows
+  }
+
+  add(chunk: Chunk): number {
+    const row = this.#rows++
+    if ((row + 1) * DIGEST_SIZE > this.#digests.length) {
+      const next = new Uint8Array(this.#digests.length * 2)
+      next.set(this.#digests)
+      this.#digests = next
+    }
+    this.#digests.set(chunk.digest.subarray(0, DIGEST_SIZE), row * DIGEST_SIZE)
+    this.#blob.set(row, chunk.blob)
+    this.#index.set(row, chunk.index)
+    this.#flags.set(row, chunk.flags)
+    this.#compressedSize.set(row, chunk.compressedSize)
+    this.#compressedOffset.set(row, chunk.compressedOffset)
+    this.#uncompressedSize.set(row, chunk.uncompressedSize)
+    this.#uncompressedOffset.set(row, chunk.uncompressedOffset)
+    this.#crc.set(row, chunk.crc32)
+    this.#window.set(row, chunk.window)
+    this.#windowOffset.set(row, chunk.windowOffset)
+    if (this.#rows * 2 > this.#table.length) this.#rehash()
+    else this.#place(this.#table, row)
+    return row
+  }
+
+  /** The row of the chunk with this digest and size, or -1. */
+  find(digest: Uint8Array, size: number): number {
+    const mask = this.#table.length - 1
+    for (let at = firstWord(digest, 0) & mask; ; at = (at + 1) & mask) {
+      const row = (this.#table[at] as number) - 1
+      if (row < 0) return -1
+      if (this.#uncompressedSize.get(row) === size && this.#sameDigest(row, digest)) return row
+    }
+  }
+
+  #sameDigest(row: number, digest: Uint8Array): boolean {
+    const at = row * DIGEST_SIZE
+    for (let i = 0; i < DIGEST_SIZE; i++) if (this.#digests[at + i] !== digest[i]) return false
+    return true
+  }
+
+  #place(table: Uint32Array, row: number): void {
+    const mask = table.length - 1
+    let at = firstWord(this.#digests, row * DIGEST_SIZE) & mask
+    while (table[at] !== 0) at = (at + 1) & mask
+    table[at] = row + 1
+  }
+
+  #rehash(): void {
+    this.#table = new Uint32Array(this.#table.length * 4)
+    for (let row = 0; row < this.#rows; row++) this.#place(this.#table, row)
+  }
+
+  /** Sets where a chunk was stored, once that is known. */
+  setStored(row: number, offset: number, size: number, flags: number): void {
+    this.#compressedOffset.set(row, offset)
+    this.#compressedSize.set(row, size)
+    this.#flags.set(row, flags)
+  }
+  setWindow(row: number, window: number, offset: number): void {
+    this.#window.set(row, window)
+    this.#windowOffset.set(row, offset)
+  }
+  setBlob(row: number, blob: number): void {
+    this.#blob.set(row, blob)
+  }
+
+  digest(row: number): Uint8Array {
+    return this.#digests.subarray(row * DIGEST_SIZE, (row + 1) * DIGEST_SIZE)
+  }
+  blob(row: number): number {
+    return this.#blob.get(row)
+  }
+  index(row: number): number {
+    return this.#index.get(row)
+  }
+  uncompressedOffset(row: number): number {
+    return this.#uncompressedOffset.get(row)
+  }
+  uncompressedSize(row: number): number {
+    return this.#uncompressedSize.get(row)
+  }
+
+  get(row: number): Chunk {
+    return {
+      digest: this.digest(row),
+      blob: this.#blob.get(row),
+      index: this.#index.get(row),
+      flags: this.#flags.get(row),
+      compressedOffset: this.#compressedOffset.get(row),
+      compressedSize: this.#compressedSize.get(row),
+      uncompressedOffset: this.#uncompressedOffset.get(row),
+      uncompressedSize: this.#uncompressedSize.get(row),
+      crc32: this.#crc.get(row),
+      window: this.#window.get(row),
+      windowOffset: this.#windowOffset.get(row),
+    }
+  }
+
+  /** Makes room for a file of `count` chunks; returns where its list starts. */
+  startList(count: number): number {
+    const start = this.#listed
+    this.#listed += count
+    if (count > 0) this.#lists.reserve(this.#listed - 1)
+    return start
+  }
+  setListed(at: number, row: number): void {
+    this.#lists.set(at, row)
+  }
+  /** Row of the `at`-th entry of the lists. */
+  listed(at: number): number {
+    return this.#lists.get(at)
+  }
+}
+
+function firstWord(bytes: Uint8Array, at: number): number {
+  return (
+    ((bytes[at] as number) |
+      ((bytes[at + 1] as number) << 8) |
+      ((bytes[at + 2] as number) << 16) |
+      ((bytes[at + 3] as number) << 24)) >>>
+    0
+  )
+}
