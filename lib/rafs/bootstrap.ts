@@ -1,0 +1,63 @@
+/**
+ * The bytes of a bootstrap, as a lane and the yard see them: a mapping of the file that nobody writes to.
+ *
+ * Everything in it was written by a stranger. Readers ask `has` before they follow an offset, and combine 64-bit
+ * fields into doubles with `u64`: a value of 2^53 or more is inexact but stays above every limit that it is then
+ * compared with, so no BigInt is needed to refuse it.
+ */
+import { NydusError, type Code } from '../base/errors.js'
+
+export class Bootstrap {
+  /** What a person calls this file. */
+  readonly name: string
+  readonly bytes: Uint8Array
+  readonly view: DataView
+  readonly length: number
+
+  constructor(memory: ArrayBuffer, length: number, name: string) {
+    this.name = name
+    this.length = length
+    this.bytes = new Uint8Array(memory, 0, length)
+    this.view = new DataView(memory, 0, length)
+  }
+
+  /** Whether `size` bytes at `offset` lie in the file. False for anything that is not a sane number. */
+  has(offset: number, size: number): boolean {
+    return offset >= 0 && size >= 0 && offset + size <= this.length
+  }
+}
+
+/** Little-endian u64 as a double; exact below 2^53, above 2^53 - 1 otherwise. */
+export function u64(view: DataView, at: number): number {
+  return view.getUint32(at, true) + view.getUint32(at + 4, true) * 0x1_0000_0000
+}
+
+/** Two's complement 64-bit seconds, cut to what a double holds exactly (file systems do allow such times). */
+export function seconds(view: DataView, at: number): number {
+  const value = view.getUint32(at, true) + view.getInt32(at + 4, true) * 0x1_0000_0000
+  if (value > Number.MAX_SAFE_INTEGER) return Number.MAX_SAFE_INTEGER
+  if (value < Number.MIN_SAFE_INTEGER) return Number.MIN_SAFE_INTEGER
+  return value
+}
+
+/** memcmp of two names, the shorter one first when it is a prefix: < 0, 0 or > 0. */
+export function compareNames(
+  a: Uint8Array,
+  aStart: number,
+  aLength: number,
+  b: Uint8Array,
+  bStart: number,
+  bLength: number,
+): number {
+  const common = aLength < bLength ? aLength : bLength
+  for (let i = 0; i < common; i++) {
+    const difference = (a[aStart + i] ?? 0) - (b[bStart + i] ?? 0)
+    if (difference !== 0) return difference
+  }
+  return aLength - bLength
+}
+
+/** An image that cannot be used. */
+export function badImage(code: Code, boot: Bootstrap, what: string, options?: ErrorOptions): NydusError {
+  return new NydusError(code, 'EINVAL', `${boot.name}: ${what}`, options)
+}
