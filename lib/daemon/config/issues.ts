@@ -3,18 +3,7 @@
  * secrets never appear, whole tables neither (they may hold some).
  */
 import type { z } from 'zod'
-
-/** Keys whose values are credentials. */
-export const SECRET_KEYS: ReadonlySet<string> = new Set([
-  'auth',
-  'registry_token',
-  'access_key_id',
-  'access_key_secret',
-  'encryption_key',
-  'headers',
-  'registry_auth',
-  'patch',
-])
+import { SECRET_KEYS } from '../secret-keys.js'
 
 const PLAIN_KEY = /^[A-Za-z0-9_-]+$/
 

@@ -1,0 +1,78 @@
+/**
+ * The daemon's logger: pino, JSON lines, or colours on a terminal.
+ *
+ * Message constant, variables as fields. Nothing at `info` per request. Field names that carry credentials are
+ * redacted wherever they stand up to three levels deep; configurations are logged through `redacted` only.
+ */
+import { pino } from 'pino'
+import type { DestinationStream, Logger } from 'pino'
+import type { ErrorEvents } from './error-events.js'
+import { LogFile } from './log-file.js'
+import { SECRET_KEYS } from './secret-keys.js'
+import type { LogLevel } from './options.js'
+
+export interface LogOptions {
+  readonly level: LogLevel
+  /** Path of the log file; absent: stderr. */
+  readonly file?: string
+  /** Size at which the log file is rotated, 0 = never. */
+  readonly rotationMb: number
+  /** Where errors go besides the log. */
+  readonly events: ErrorEvents
+}
+
+export interface DaemonLog {
+  readonly log: Logger
+  /** Writes out what is buffered; for the end of the process. */
+  flush(): void
+}
+
+/** Lines wait in memory while the reader of stderr is slow; above this they are dropped. */
+const MAX_BUFFERED = 4 << 20
+
+const ERROR = 50
+
+async function destination(options: LogOptions): Promise<{ stream: DestinationStream; flush: () => void }> {
+  if (options.file !== undefined) {
+    const file = new LogFile(options.file, options.rotationMb * 1_000_000)
+    return { stream: file, flush: () => {} }
+  }
+  if (process.stderr.isTTY) {
+    const { default: pretty } = await import('pino-pretty')
+    return { stream: pretty({ destination: 2, sync: true, ignore: 'pid,hostname' }), flush: () => {} }
+  }
+  const stream = pino.destination({ dest: 2, sync: false, maxLength: MAX_BUFFERED })
+  return { stream, flush: () => stream.flushSync() }
+}
+
+const SECRET_PATHS = [...SECRET_KEYS].flatMap(key => [key, `*.${key}`, `*.*.${key}`])
+
+export async function openLog(options: LogOptions): Promise<DaemonLog> {
+  const { stream, flush } = await destination(options)
+  const log = pino(
+    {
+      level: options.level,
+      base: { pid: process.pid },
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: label => ({ level: label }) },
+      redact: { paths: SECRET_PATHS, censor: '(secret)' },
+      hooks: {
+        logMethod(args, method, level) {
+          if (level >= ERROR) options.events.add(sentence(args))
+          method.apply(this, args)
+        },
+      },
+    },
+    stream,
+  )
+  return { log, flush }
+}
+
+/** An error's line for the events: its message, and the reason that stands in the fields. */
+function sentence(args: readonly unknown[]): string {
+  const message = args.find(argument => typeof argument === 'string') ?? ''
+  const fields = args.find(argument => typeof argument === 'object' && argument !== null)
+  const error =
+    fields !== undefined && 'error' in (fields as object) ? (fields as { error: unknown }).error : undefined
+  return typeof error === 'string' ? `${message}: ${error}` : message
+}
