@@ -154,8 +154,8 @@ export async function isBootstrap(file: FileHandle, part: InlineBootstrap): Prom
 
 /** The low-level context, so that a small input that explodes is decoded piece by piece. Loaded when first needed. */
 async function zstdDecoder(): Promise<(input: Uint8Array) => Generator<Uint8Array>> {
-  const { DCtx } = await import('zstd-napi/binding.js')
-  const context = new DCtx()
+  const { default: binding } = await import('zstd-napi/binding.js')
+  const context = new binding.DCtx()
   const output = new Uint8Array(PIECE)
   return function* (input) {
     let rest = input

@@ -15,7 +15,7 @@ import {
   V5_INODE_FLAG,
   V5_NAME_MAX,
   V5_SLOT_SIZE,
-  V5_SLOT_UNIT,
+  V5_SLOT_SHIFT,
   V5_SUPERBLOCK_SIZE,
   XattrAreaV5,
 } from './layout/v5.js'
@@ -23,6 +23,8 @@ import type { ImageInode } from './reader.js'
 import type { SuperV5 } from './super-v5.js'
 
 const CHUNK = ChunkV5.at
+/** Multiplied, not shifted: the product may have more than 32 bits. */
+const SLOT_UNIT = 2 ** V5_SLOT_SHIFT
 const MAX_NSEC = 999_999_999
 /** Far more xattrs than any file system keeps for one inode; bounds the work that one request can cause. */
 const MAX_XATTR_SIZE = 16 << 20
@@ -65,7 +67,7 @@ export class InodeV5 implements ImageInode {
   record(index: number): number {
     if (!(index >= 1 && index <= this.#sb.inodeTableEntries) || !Number.isInteger(index)) return -ERRNO.EIO
     const slot = this.#boot.view.getUint32(this.#sb.inodeTableOffset + (index - 1) * V5_SLOT_SIZE, true)
-    const at = slot * V5_SLOT_UNIT
+    const at = slot * SLOT_UNIT
     return at > V5_SUPERBLOCK_SIZE && this.#boot.has(at, Record.size) ? at : -ERRNO.EIO
   }
 

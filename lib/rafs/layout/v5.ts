@@ -38,9 +38,9 @@ export const SuperblockV5 = layout('rafs_v5_super_block', V5_SUPERBLOCK_SIZE, {
   reserved: [8112],
 })
 
-/** An inode table slot is a u32: record offset / V5_SLOT_UNIT. The first slot belongs to child index 1, the root. */
+/** An inode table slot is a u32: record offset >> V5_SLOT_SHIFT. The first slot belongs to child index 1, the root. */
 export const V5_SLOT_SIZE = 4
-export const V5_SLOT_UNIT = 8
+export const V5_SLOT_SHIFT = 3
 export const V5_ROOT_INDEX = 1
 
 /** RAFS v5 §5: header of an inode record; its tail follows (name, symlink target, xattrs, chunk records). */
