@@ -16,6 +16,7 @@
  * addon/fuse/slot.h declares the same layout; `native.ringLayout()` returns the addon's offsets and
  * `checkRingLayout` compares them when a lane starts, so the two cannot drift apart.
  */
+import { NydusError } from '../base/errors.js'
 import { layout } from '../base/layout.js'
 
 /** Requests a lane handles between two native calls. */
@@ -119,4 +120,17 @@ export function ringLayout(): Record<string, number> {
   for (const [field, offset] of Object.entries(Slot.at)) out[`slot.${field}`] = offset
   for (const [field, offset] of Object.entries(Extent.at)) out[`extent.${field}`] = offset
   return out
+}
+
+/** Throws when the addon's layout is not this file's: then one of the two is of another build. */
+export function checkRingLayout(addon: Readonly<Record<string, number>>): void {
+  const ours = ringLayout()
+  for (const name of new Set([...Object.keys(ours), ...Object.keys(addon)])) {
+    if (ours[name] === addon[name]) continue
+    throw new NydusError(
+      'NATIVE_MISMATCH',
+      'EPROTO',
+      `the addon does not fit: ${name} of the request ring is ${addon[name]} there and ${ours[name]} here; run \`npm run build\``,
+    )
+  }
 }
