@@ -7,13 +7,13 @@
 namespace nydus {
 namespace {
 
-// From here on a read gets its window at once: dropping and mapping cost less
-// than what memcpy saves over pread.
-constexpr uint64_t kLargeRead = 64 << 10;
-// Small reads of a window that were refused before it may replace another.
+// A read that is worth a window by itself.
+constexpr uint64_t kLargeRead = 256 << 10;
+// Reads that were refused before their window may replace an idle one.
 constexpr uint8_t kWantedOften = 250;
-// Windows that the clock passes for a small read.
+// Windows that the clock passes to find an idle one.
 constexpr size_t kSteps = 4;
+constexpr size_t kPage = 4096;
 
 }  // namespace
 
@@ -46,11 +46,20 @@ size_t ResidentBudget::victim(size_t steps) noexcept {
 
 bool ResidentBudget::admitNew(Windows& windows,
                               size_t window,
+                              uint64_t offset,
                               uint64_t length) noexcept {
   Windows::Window& wanted = windows.windows_[window];
-  if (length < kLargeRead) {
+  const size_t start = window * Windows::kSize;
+  // A read that began in the window before is at this one's first page.
+  const uint64_t first = offset > start ? (offset - start) / kPage : 0;
+  const bool whole = length >= kLargeRead ||
+                     wanted.nextPage.load(std::memory_order_relaxed) == first;
+  if (!whole && full_.load(std::memory_order_relaxed)) {
+    const uint64_t end = std::min(offset + length - start, Windows::kSize);
+    wanted.nextPage.store(static_cast<uint16_t>(end / kPage),
+                          std::memory_order_relaxed);
     const uint8_t refusals = wanted.refusals.load(std::memory_order_relaxed);
-    if (full_.load(std::memory_order_relaxed) && refusals < kWantedOften) {
+    if (refusals < kWantedOften) {
       wanted.refusals.store(refusals + 1, std::memory_order_relaxed);
       return false;
     }
@@ -61,13 +70,13 @@ bool ResidentBudget::admitNew(Windows& windows,
   if (wanted.state.load() != Windows::kRefused)
     return true;
   wanted.refusals.store(0, std::memory_order_relaxed);
+  wanted.nextPage.store(Windows::kNoPage, std::memory_order_relaxed);
   if (held_.size() < capacity_) {
     held_.push_back({&windows, window});
     full_.store(held_.size() == capacity_, std::memory_order_relaxed);
   } else {
     // Two rounds find a window for sure: the first clears every kUsed.
-    const size_t index =
-        victim(length < kLargeRead ? kSteps : 2 * held_.size());
+    const size_t index = victim(whole ? 2 * held_.size() : kSteps);
     if (index == held_.size())
       return false;
     const Held old = held_[index];

@@ -7,10 +7,11 @@
 // the pages of another (MADV_DONTNEED: they stay in the page cache). An access
 // to an admitted window costs one byte load. Who is refused uses pread.
 //
-// Dropping pages and mapping them again costs about as much as reading 200
-// pages by pread, so small reads get a window only while there is room, or
-// when it has been asked for often and another has not been used lately;
-// large reads always get theirs.
+// Dropping a window and mapping another costs some 8 µs, what memcpy saves over
+// pread is 0.5 µs for 4 KiB and 2 µs for 128 KiB (measured). So when nothing is
+// left, a window goes to who will read most of it: a read of 256 KiB or more,
+// or one that goes on where the last refused one ended. Other reads get one
+// only after they were refused there often, from a window that is not in use.
 #pragma once
 
 #include <atomic>
@@ -39,9 +40,12 @@ class Windows {
     kAdmitted,  // may be touched; not touched since the clock passed
     kUsed,      // touched since the clock passed
   };
+  static constexpr uint16_t kNoPage = 0xffff;
   struct Window {
     std::atomic<uint8_t> state{kRefused};
     std::atomic<uint8_t> refusals{0};
+    // Where the last refused read ended: page within the window.
+    std::atomic<uint16_t> nextPage{kNoPage};
   };
 
   void dropPages(size_t window) const noexcept;
@@ -73,7 +77,7 @@ class ResidentBudget {
           state.compare_exchange_strong(now, Windows::kUsed)) {
         continue;
       }
-      if (!admitNew(windows, i, length))
+      if (!admitNew(windows, i, offset, length))
         return false;
     }
     return true;
@@ -88,7 +92,10 @@ class ResidentBudget {
     size_t window;
   };
 
-  bool admitNew(Windows& windows, size_t window, uint64_t length) noexcept;
+  bool admitNew(Windows& windows,
+                size_t window,
+                uint64_t offset,
+                uint64_t length) noexcept;
   // Index into held_ of a window to drop; held_.size() when there is none.
   size_t victim(size_t steps) noexcept;
 

@@ -3,6 +3,7 @@
 // whose names contain its first argument, or all, and exits 1 when one failed.
 #pragma once
 
+#include <atomic>
 #include <iostream>
 #include <sstream>
 #include <string>
@@ -20,8 +21,8 @@ inline std::vector<Case>& cases() {
   return all;
 }
 
-// Failed checks of the test that runs.
-inline int failures = 0;
+// Failed checks of the test that runs, on any thread.
+inline std::atomic<int> failures = 0;
 
 inline void fail(const char* file, int line, const std::string& what) {
   failures++;
