@@ -61,7 +61,8 @@ export interface Device {
 export interface LaneRing {
   /**
    * Completes the last batch (`completed` slots, 0 at first), then waits for the next. Returns how many slots
-   * hold a request (>= 1), 0 when the mailbox should be looked at, -1 when the device has stopped.
+   * hold a request (>= 1), 0 when the mailbox should be looked at, -1 when the device has stopped. After a batch
+   * with deferred slots it does not wait: the lane has to tell the yard about them (0 when there is no request).
    */
   turn(completed: number): number
 }
