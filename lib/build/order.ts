@@ -51,7 +51,7 @@ export function isFirstName(tree: Tree, order: Order, node: number): boolean {
 }
 
 /** Nodes in depth-first order, parents before children, names in order: how v5 writes its records. */
-export function* depthFirst(tree: Tree, order: Order): Generator<number> {
+export function* depthFirst(order: Order): Generator<number> {
   const stack = [ROOT]
   for (let node = stack.pop(); node !== undefined; node = stack.pop()) {
     yield node

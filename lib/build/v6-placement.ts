@@ -1,0 +1,131 @@
+/**
+ * Where inodes and their data go in a v6 bootstrap (rafs-v6.md §6.8): the rules of the reference builder, so that
+ * the same tree gets the same nids from both. Offsets are relative to the metadata area, whose first block stays
+ * unused.
+ */
+import { V6_BLOCK_SIZE, V6_NID_SIZE } from '../rafs/layout/v6.js'
+
+const SLOTS = V6_BLOCK_SIZE / V6_NID_SIZE
+
+export interface Placed {
+  /** Of the inode. */
+  readonly inode: number
+  /** First full data block; meaningless when all data stands behind the inode. */
+  readonly data: number
+  /** The last, partial block stands behind inode and xattrs. */
+  readonly inline: boolean
+}
+
+function toBlock(n: number): number {
+  return Math.ceil(n / V6_BLOCK_SIZE) * V6_BLOCK_SIZE
+}
+
+/** Blocks whose ends are free, oldest first. */
+class Queue {
+  readonly #blocks: number[] = []
+  #first = 0
+  push(block: number): void {
+    this.#blocks.push(block)
+  }
+  shift(): number | undefined {
+    const block = this.#blocks[this.#first]
+    if (block === undefined) return undefined
+    this.#first++
+    if (this.#first > 1024 && this.#first * 2 > this.#blocks.length) {
+      this.#blocks.splice(0, this.#first)
+      this.#first = 0
+    }
+    return block
+  }
+}
+
+export class Placement {
+  /** By the number of free 32-byte slots at a block's end. */
+  readonly #free: readonly Queue[] = Array.from({ length: SLOTS }, () => new Queue())
+  #cursor = V6_BLOCK_SIZE
+
+  /** End of what was placed, in whole blocks. */
+  get end(): number {
+    return toBlock(this.#cursor)
+  }
+
+  #note(offset: number): void {
+    const used = offset % V6_BLOCK_SIZE
+    if (used === 0) return
+    const slots = Math.floor((V6_BLOCK_SIZE - used) / V6_NID_SIZE)
+    if (slots > 0) this.#free[slots]?.push(offset - used)
+  }
+
+  #take(size: number): number | undefined {
+    if (size >= V6_BLOCK_SIZE) return undefined
+    const wanted = Math.ceil(size / V6_NID_SIZE)
+    for (let slots = wanted; slots < SLOTS; slots++) {
+      const block = this.#free[slots]?.shift()
+      if (block === undefined) continue
+      const offset = block + V6_BLOCK_SIZE - V6_NID_SIZE * slots
+      this.#note(offset + V6_NID_SIZE * wanted)
+      return offset
+    }
+    return undefined
+  }
+
+  #align(): void {
+    this.#cursor = Math.ceil(this.#cursor / V6_NID_SIZE) * V6_NID_SIZE
+  }
+
+  /** A folder or symbolic link: `head` bytes of inode and xattrs, `size` bytes of data. */
+  flat(head: number, size: number): Placed {
+    const tail = size % V6_BLOCK_SIZE
+    let inode: number | undefined
+    let data = 0
+    const inline = tail !== 0 && head + tail <= V6_BLOCK_SIZE
+    if (inline) {
+      inode = this.#take(head + tail)
+      if (inode === undefined) {
+        if (V6_BLOCK_SIZE - (this.#cursor % V6_BLOCK_SIZE) < head + tail) this.#toNextBlock()
+        inode = this.#cursor
+        this.#cursor += head + tail
+      }
+      if (size !== tail) {
+        this.#toNextBlock()
+        data = this.#cursor
+        this.#cursor += size - tail
+      } else data = toBlock(this.#cursor)
+    } else {
+      inode = this.#take(head)
+      if (inode === undefined) {
+        inode = this.#cursor
+        this.#cursor += head
+      }
+      this.#toNextBlock()
+      data = this.#cursor
+      this.#cursor = toBlock(this.#cursor + size)
+    }
+    this.#align()
+    return { inode, data, inline }
+  }
+
+  #toNextBlock(): void {
+    this.#note(this.#cursor)
+    this.#cursor = toBlock(this.#cursor)
+  }
+
+  /** A regular file: inode, xattrs and chunk indexes, `size` bytes in all. */
+  file(size: number): number {
+    let inode = this.#take(size)
+    if (inode === undefined) {
+      inode = this.#cursor
+      this.#cursor += size
+    }
+    this.#align()
+    return inode
+  }
+
+  /** Anything that has no data. */
+  special(head: number): number {
+    const inode = this.#cursor
+    this.#cursor += head
+    this.#align()
+    return inode
+  }
+}
