@@ -325,8 +325,9 @@ export class Tree {
     this.#xattrs.delete(inode)
   }
 
-  isAlive(node: number): boolean {
-    return this.#dead.get(node) === 0
+  /** False for NONE and for nodes that were removed. */
+  isNode(node: number): boolean {
+    return node !== NONE && this.#dead.get(node) === 0
   }
 
   /** The node's path from the root, as bytes: `/` for the root. */
