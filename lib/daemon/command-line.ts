@@ -96,12 +96,11 @@ export function parseCommandLine(argv: readonly string[]): Request {
     if (argv[0] === 'help') command.help()
     command.parse(argv, { from: 'user' })
     const values: Values = command.opts()
-    const word = command.processedArgs[0] as unknown
+    const word = command.args[0]
     if (values['version'] === true) return { kind: 'version' }
     const { prefetchFiles, mode: swallowed } = splitPrefetch(values['prefetchFiles'], word)
     const mode = word ?? swallowed ?? modeOf(values, command)
-    if (!isMode(mode))
-      return command.error(`error: '${String(mode)}' is not a mode; expected ${MODES.join(', ')}`)
+    if (!isMode(mode)) return command.error(`error: '${mode}' is not a mode; expected ${MODES.join(', ')}`)
     check(mode, command)
     return { kind: 'run', options: finish(mode, values, prefetchFiles) }
   } catch (error) {
@@ -111,7 +110,7 @@ export function parseCommandLine(argv: readonly string[]): Request {
 }
 
 /** A mode word behind the paths of --prefetch-files was taken for one of them. */
-function splitPrefetch(given: unknown, word: unknown): { prefetchFiles: string[]; mode?: Mode } {
+function splitPrefetch(given: unknown, word: string | undefined): { prefetchFiles: string[]; mode?: Mode } {
   const prefetchFiles = Array.isArray(given) ? given.filter(entry => typeof entry === 'string') : []
   const mode = prefetchFiles.find(isMode)
   if (word !== undefined || mode === undefined) return { prefetchFiles }

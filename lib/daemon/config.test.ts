@@ -207,7 +207,7 @@ t.test('every key: default, right values, null, wrong values', async t => {
       for (const bad of key.kind.bad) {
         const message = await problem(set(base, path, bad))
         t.match(message, key.kind.right, `${from}: ${JSON.stringify(bad)}`)
-        t.ok(message.includes(`${from}`), `${message} names ${from}`)
+        t.ok(message.includes(from), `${message} names ${from}`)
       }
     }
 })

@@ -71,8 +71,7 @@ export async function openLog(options: LogOptions): Promise<DaemonLog> {
 /** An error's line for the events: its message, and the reason that stands in the fields. */
 function sentence(args: readonly unknown[]): string {
   const message = args.find(argument => typeof argument === 'string') ?? ''
-  const fields = args.find(argument => typeof argument === 'object' && argument !== null)
-  const error =
-    fields !== undefined && 'error' in (fields as object) ? (fields as { error: unknown }).error : undefined
+  const fields: unknown = args.find(argument => typeof argument === 'object' && argument !== null)
+  const error = (fields as { error?: unknown } | undefined)?.error
   return typeof error === 'string' ? `${message}: ${error}` : message
 }

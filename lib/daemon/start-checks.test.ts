@@ -1,10 +1,8 @@
-/** The small rules of the start: prefetch lists, the limit of open files, error events, rates of log lines. */
+/** The small rules of the start: prefetch lists, the limit of open files, error events. */
 import t from 'tap'
-import { ManualClock } from '../base/manual-clock.js'
 import { ErrorEvents } from './error-events.js'
 import { raiseFileLimit } from './file-limit.js'
 import { resolvePrefetchFiles } from './prefetch-files.js'
-import { RateLimit } from './rate-limit.js'
 import { buildInfo, versionText } from './version.js'
 
 t.test('--prefetch-files: a list on this host, or paths within the image', async t => {
@@ -79,17 +77,6 @@ t.test('error events are bounded, the oldest go', async t => {
     total_size,
     errors.reduce((sum, line) => sum + Buffer.byteLength(line), 0),
   )
-})
-
-t.test('a kind of line that comes too often is counted, not logged', async t => {
-  const clock = new ManualClock()
-  const limit = new RateLimit(clock, 2, 1000)
-  t.strictSame(
-    ['a', 'a', 'a', 'a', 'b'].map(kind => limit.take(kind)),
-    [0, 0, undefined, undefined, 0],
-  )
-  await clock.sleep(1000)
-  t.strictSame([limit.take('a'), limit.take('a'), limit.take('a')], [2, 0, undefined])
 })
 
 t.test('--version has the lines that clients look for', async t => {

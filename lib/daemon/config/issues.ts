@@ -37,7 +37,7 @@ function shown(value: unknown, path: readonly PropertyKey[]): string {
   if (Array.isArray(value)) return 'a list'
   if (typeof value === 'object') return 'a table'
   if (path.some(key => SECRET_KEYS.has(String(key)))) return `a ${typeof value} (not shown: it is a secret)`
-  if (typeof value !== 'string') return String(value)
+  if (typeof value !== 'string') return `${value as number | boolean | bigint}`
   const clean = withoutUserinfo(value)
   return JSON.stringify(clean.length > 80 ? `${clean.slice(0, 80)}…` : clean)
 }

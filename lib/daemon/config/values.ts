@@ -2,10 +2,10 @@
 import { z } from 'zod'
 
 /** `null` counts as absent: the API shows absent values as null, and clients send back what they got. */
-function optional<T extends z.ZodType, D extends z.output<T>>(schema: T, value: D) {
+function optional<T extends z.ZodType>(schema: T, value: z.output<T>) {
   return schema
     .nullish()
-    .transform((given): z.output<T> => (given ?? value) as z.output<T>)
+    .transform((given): z.output<T> => given ?? value)
     .meta({ default: value })
 }
 
