@@ -5,7 +5,7 @@
 
 #include <cerrno>
 #include <cstdint>
-#include <system_error>
+#include "sys/system_error.h"
 
 #include "base/fd.h"
 
@@ -15,7 +15,7 @@ class EventFd {
  public:
   EventFd() : fd_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
     if (!fd_) {
-      throw std::system_error(errno, std::generic_category(), "eventfd");
+      throw SystemError(errno, "eventfd");
     }
   }
 
