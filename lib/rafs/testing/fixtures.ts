@@ -88,9 +88,16 @@ export interface OpenedBytes {
   readonly reader: RafsReader
 }
 
+/** The memory of bytes, which must be all of it (or are copied). */
+export function memoryOf(bytes: Uint8Array): ArrayBuffer {
+  const { buffer, byteOffset, byteLength } = bytes
+  const whole = buffer instanceof ArrayBuffer && byteOffset === 0 && byteLength === buffer.byteLength
+  return whole ? buffer : Uint8Array.from(bytes).buffer
+}
+
 /** A reader over bytes in memory. Throws NydusError for what cannot be opened. */
 export function openBytes(bytes: Uint8Array, options: Partial<ReaderOptions> = {}): OpenedBytes {
-  const memory = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength) as ArrayBuffer
+  const memory = memoryOf(bytes)
   const boot = new Bootstrap(memory, memory.byteLength, 'image')
   const sb = readSuper(boot, 'stem')
   const reader = new RafsReader(boot, sb, new Blobs(sb.blobs, [], []), { ...PLAIN_OPTIONS, ...options })
