@@ -20,6 +20,8 @@ import { MAX_OUTPUT, MAX_STORED, windowKey, type Member, type Unit } from './uni
 const BLOCK = 4096
 const HALF = 4
 const TWO_32 = 2 ** 32
+/** Chunks of one window; a window of MAX_OUTPUT bytes of 64-byte files has as many. */
+const MAX_MEMBERS = 1 << 18
 
 /** Bytes of `<id>.blob.meta`: the plain table, padded to blocks, and its header. */
 export function metaFileSize(info: BlobInfo): number {
@@ -112,6 +114,12 @@ export class ChunkTable {
     return chunk
   }
 
+  /** The key of the unit that holds chunk `index`. */
+  unitKey(index: number): number {
+    const window = this.chunk(index).window
+    return window === undefined ? index : windowKey(window.index)
+  }
+
   /** What must be read and decoded to get at chunk `index`, with all chunks that come along. */
   unit(index: number): Unit {
     const chunk = this.chunk(index)
@@ -194,6 +202,7 @@ export class ChunkTable {
     for (let i = first; i < this.count; i++) {
       const chunk = this.chunk(i)
       if (chunk.window?.index !== window) break
+      if (members.length === MAX_MEMBERS) throw this.#bad(`window ${window} has too many chunks`)
       if (chunk.window.at + chunk.uncompressedSize > outputSize)
         throw this.#bad(`chunk ${i} leaves its window ${window} of ${outputSize} bytes`)
       members.push(member(chunk, chunk.window.at))

@@ -1,0 +1,299 @@
+/**
+ * The state of one blob that all its users share: files, readiness, chunk table, what is on its way.
+ */
+import { closeSync } from 'node:fs'
+import { untilAborted } from '../base/abort.js'
+import { explain, NydusError } from '../base/errors.js'
+import { native } from '../native.js'
+import { openCachedTable, fetchTable, writeCacheFile } from './blob-meta.js'
+import type { BlobLane } from './blob-lane.js'
+import { BLOB_FEATURE, type BlobHandle, type BlobInfo, type ChunkWant } from './cache.js'
+import { cachePaths, openCacheFiles, type CacheFiles } from './cache-files.js'
+import type { ChunkTable } from './chunk-table.js'
+import type { Coding } from './decode.js'
+import { fetchDigests, type BlobDigests } from './digests.js'
+import { Job } from './job.js'
+import { isIndexed, recordUnit } from './loose-units.js'
+import { Readiness } from './readiness.js'
+import type { CacheServices } from './services.js'
+import type { Member, Unit } from './unit.js'
+import type { MemberResult } from './worker-protocol.js'
+
+/** After the cache's disk refused a write, everything goes to the temporary pool for so long. */
+const DEGRADED_MS = 5000
+let serial = 0
+
+export class BlobStore {
+  readonly info: BlobInfo
+  readonly dir: string | undefined
+  readonly coding: Coding
+  readonly jobs = new Map<number, Job>()
+  readonly readiness: Readiness
+  /** Prefix of this blob's keys in the temporary pool. */
+  readonly poolPrefix = `${serial++}/`
+  /** Chunks have numbers of their own. */
+  readonly indexed: boolean
+  digests: BlobDigests | undefined
+  /** Some user wants every chunk checked against its digest. */
+  validates = false
+  readonly #files: CacheFiles | undefined
+  readonly #fileId: number
+  readonly #services: CacheServices
+  #table: ChunkTable | undefined
+  #loading: { readonly by: BlobLane; readonly done: Promise<void> } | undefined
+  #degradedUntil = 0
+  #warned = false
+
+  private constructor(
+    info: BlobInfo,
+    dir: string | undefined,
+    files: CacheFiles | undefined,
+    services: CacheServices,
+  ) {
+    this.info = info
+    this.dir = dir
+    this.#files = files
+    this.#services = services
+    this.indexed = isIndexed(info)
+    this.coding = {
+      compressor: info.compressor,
+      digester: info.digester,
+      // Copies: keys may be views of a mapped bootstrap, and a view is sent to a Worker with all that is behind it.
+      ...(info.cipher && { cipher: { key: info.cipher.key.slice(), iv: info.cipher.iv.slice() } }),
+    }
+    this.#fileId = files === undefined ? 0 : native.registerFile(files.data, info.uncompressedSize)
+    this.readiness = new Readiness({
+      chunkCount: this.indexed && files !== undefined ? info.chunkCount : 0,
+      data: files?.data ?? -1,
+      ...(files?.map !== undefined && files.writable && { disk: files.map }),
+      ...(files?.map !== undefined && { initial: files.map }),
+      onLost: error => this.#degrade(error),
+    })
+  }
+
+  /** Opens the files in `dir`; without (or with an unusable) folder the blob lives in the temporary pool. */
+  static async open(
+    info: BlobInfo,
+    dir: string | undefined,
+    shareMap: boolean,
+    services: CacheServices,
+  ): Promise<BlobStore> {
+    let files: CacheFiles | undefined
+    if (dir !== undefined) {
+      try {
+        files = await openCacheFiles(dir, info, shareMap && isIndexed(info), services.log)
+      } catch (error) {
+        services.log.warn(
+          { blob: info.id, dir, error: explain(error) },
+          'the cache folder cannot be used for this blob: it is read without a cache',
+        )
+      }
+    }
+    return new BlobStore(info, files === undefined ? undefined : dir, files, services)
+  }
+
+  /** Descriptor of the data file. */
+  get data(): number {
+    return this.#files?.data ?? -1
+  }
+
+  handle(validate: boolean): BlobHandle {
+    if (this.#files === undefined)
+      return { fileId: 0, mapPath: '', mapLength: 0, bitsOffset: 0, chunkCount: 0 }
+    return { fileId: this.#fileId, ...this.readiness.laneMap(validate) }
+  }
+
+  /** Members go to the data file at the moment; otherwise to the temporary pool. */
+  get storesInFile(): boolean {
+    return this.#files?.writable === true && performance.now() >= this.#degradedUntil
+  }
+
+  get hasFiles(): boolean {
+    return this.#files !== undefined
+  }
+
+  keyOf(want: { readonly index: number; readonly uncompressedOffset: number }): number {
+    return this.indexed ? want.index : want.uncompressedOffset
+  }
+
+  isMemberStored(unit: Unit, at: number): boolean {
+    const member = unit.members[at]
+    return member !== undefined && this.#files !== undefined && this.readiness.isStored(this.keyOf(member))
+  }
+
+  stored(unit: Unit, at: number, verified: boolean): void {
+    const member = unit.members[at]
+    if (member === undefined) return
+    this.readiness.add(this.keyOf(member), verified)
+    this.#warned = false
+  }
+
+  /** The chunk table, if this blob has one and it was needed before. */
+  get table(): ChunkTable | undefined {
+    return this.#table
+  }
+
+  /** Makes `unitKey` and `unitOf` usable. Failures are not remembered. */
+  async prepare(lane: BlobLane, signal: AbortSignal): Promise<void> {
+    while (this.#needsTable() || this.#needsDigests(lane)) {
+      this.#loading ??= {
+        by: lane,
+        done: this.#load(lane).finally(() => {
+          this.#loading = undefined
+        }),
+      }
+      const { by, done } = this.#loading
+      try {
+        await untilAborted(done, signal)
+      } catch (error) {
+        // What another user's backend could not do, ours may.
+        if (by === lane || signal.aborted) throw error
+      }
+    }
+  }
+
+  unitKey(want: ChunkWant): number {
+    if (this.#table !== undefined) return this.#table.unitKey(want.index)
+    return this.keyOf(want)
+  }
+
+  unitOf(want: ChunkWant): Unit {
+    if (this.#table !== undefined) return this.#table.unit(want.index)
+    if (want.record !== undefined) return recordUnit(this.info, want.record)
+    throw new NydusError(
+      'CACHE_NO_RECORD',
+      'EIO',
+      `blob ${this.info.id}: it has no chunk table, and the image does not say where chunk ${want.index} lies`,
+    )
+  }
+
+  /** Position of the wanted chunk in its unit; throws when the image and the blob disagree about it. */
+  memberAt(unit: Unit, want: ChunkWant): number {
+    const first = unit.members[0]?.index ?? -1
+    const at = unit.members.length === 1 ? 0 : want.index - first
+    const member: Member | undefined = unit.members[at]
+    if (
+      member === undefined ||
+      member.uncompressedOffset !== want.uncompressedOffset ||
+      member.size !== want.uncompressedSize
+    )
+      throw new NydusError(
+        'CACHE_CHUNK_MISMATCH',
+        'EIO',
+        `blob ${this.info.id}: the image says that chunk ${want.index} has ${want.uncompressedSize} bytes at ` +
+          `${want.uncompressedOffset}, the blob's chunk table says ${member?.size} at ${member?.uncompressedOffset}`,
+      )
+    return at
+  }
+
+  /** Units behind that of `last` that a request may bring along: not there, not on their way, next to each other. */
+  riders(last: Job, room: number): Job[] {
+    const table = this.#table
+    if (table === undefined || !this.storesInFile) return []
+    const out: Job[] = []
+    try {
+      this.#collectRiders(table, last, room, out)
+    } catch (error) {
+      // A damaged record: whoever wants that chunk will hear of it.
+      this.#services.log.debug({ blob: this.info.id, error: explain(error) }, 'read-ahead stopped')
+    }
+    return out
+  }
+
+  #collectRiders(table: ChunkTable, last: Job, room: number, out: Job[]): void {
+    let unit = last.unit
+    let left = room
+    for (let next = table.after(unit); next < table.count; next = table.after(unit)) {
+      const end = unit.offset + unit.size
+      const waiting = this.jobs.get(table.unitKey(next))
+      if (waiting === undefined && this.readiness.isStored(this.keyOf(table.chunk(next)))) break
+      unit = waiting?.unit ?? table.unit(next)
+      left -= unit.offset + unit.size - end
+      if (unit.offset < end || unit.offset > end + last.lane.maxGap || left < 0) break
+      if (waiting !== undefined) {
+        if (waiting.lane !== last.lane || waiting.alone || last.lane.queue.isUnderWay(waiting)) break
+        out.push(waiting)
+        continue
+      }
+      const rider = new Job(last.lane, unit, { priority: 'demand', mergeSize: last.mergeSize })
+      this.jobs.set(unit.key, rider)
+      out.push(rider)
+    }
+  }
+
+  /** Takes a job out before its waiters hear of its end, so that they can start the next one. */
+  end(job: Job, settle: () => void): void {
+    if (this.jobs.get(job.unit.key) === job) this.jobs.delete(job.unit.key)
+    settle()
+    if (job.entry !== undefined) this.#services.pool.unpin(job.entry)
+  }
+
+  /** The error of a member that was not stored. */
+  failure(unit: Unit, at: number, result: NonNullable<MemberResult>): NydusError {
+    const member = unit.members[at]
+    if (result.kind === 'store') {
+      this.#degrade(result.message)
+      return new NydusError('CACHE_STORE_FAILED', 'EIO', `blob ${this.info.id}: ${result.message}`)
+    }
+    return new NydusError(
+      'CACHE_CHUNK_DAMAGED',
+      'EIO',
+      `blob ${this.info.id}: chunk ${member?.index} (${member?.size} bytes at ${member?.uncompressedOffset}, stored in ` +
+        `${unit.size} bytes at ${unit.offset}) is damaged: ${result.message}; repair the blob in its storage backend`,
+    )
+  }
+
+  async close(): Promise<void> {
+    this.#services.pool.forget(this.poolPrefix)
+    await this.readiness.close()
+    if (this.#files === undefined) return
+    native.releaseFile(this.#fileId)
+    closeSync(this.#files.data)
+  }
+
+  #needsTable(): boolean {
+    const { features, rafsVersion } = this.info
+    return rafsVersion === 6 && (features & BLOB_FEATURE.TARFS) === 0 && this.#table === undefined
+  }
+
+  #needsDigests(lane: BlobLane): boolean {
+    const needed = BLOB_FEATURE.INLINED_CHUNK_DIGEST | BLOB_FEATURE.HAS_TOC
+    const has = (this.info.features & needed) === needed
+    return has && this.validates && !lane.knowsDigests && this.digests === undefined
+  }
+
+  async #load(lane: BlobLane): Promise<void> {
+    const paths = this.dir === undefined ? undefined : cachePaths(this.dir, this.info.id)
+    if (this.#needsTable()) {
+      const cached =
+        paths === undefined ? undefined : openCachedTable(paths.meta, this.info, this.#services.log)
+      this.#table = cached ?? (await this.#fetchTable(lane, paths?.meta))
+    }
+    if (this.#needsDigests(lane))
+      this.digests = await fetchDigests(this.info, lane.metaReader, paths, this.#services.log)
+  }
+
+  async #fetchTable(lane: BlobLane, path: string | undefined): Promise<ChunkTable> {
+    const { table, bytes } = await fetchTable(this.info, lane.metaReader, this.#services.workers, {
+      priority: 'demand',
+    })
+    if (path === undefined || !this.storesInFile) return table
+    try {
+      await writeCacheFile(path, bytes)
+    } catch (error) {
+      this.#degrade(error)
+      return table
+    }
+    return openCachedTable(path, this.info, this.#services.log) ?? table
+  }
+
+  #degrade(error: unknown): void {
+    this.#degradedUntil = performance.now() + DEGRADED_MS
+    if (this.#warned) return
+    this.#warned = true
+    this.#services.log.warn(
+      { blob: this.info.id, dir: this.dir, error: explain(error) },
+      'the cache folder takes no more data: reads go on without caching',
+    )
+  }
+}

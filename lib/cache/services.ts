@@ -1,0 +1,12 @@
+/** What all blobs of a CacheManager share. */
+import type { Log } from '../base/log.js'
+import type { Buffers } from './buffers.js'
+import type { TempPool } from './temp-pool.js'
+import type { WorkerPool } from './worker-pool.js'
+
+export interface CacheServices {
+  readonly workers: WorkerPool
+  readonly pool: TempPool
+  readonly buffers: Buffers
+  readonly log: Log
+}
