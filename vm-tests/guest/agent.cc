@@ -35,7 +35,7 @@
 namespace {
 
 constexpr size_t kMaxPayload = 64 << 20;
-constexpr size_t kMaxDifferences = 40;
+constexpr size_t kMaxDifferences = 12;
 
 struct Failure {
   int error;

@@ -26,7 +26,7 @@ export function guestImage(): Buffer {
     ...busybox(),
     ...FOLDERS.map(path => ({ type: 'folder', path }) as const),
     { type: 'file', path: 'init', content: read('vm-tests/guest/init'), mode: 0o755 },
-    { type: 'file', path: 'agent', content: read('build/guest/agent'), mode: 0o755 },
+    { type: 'file', path: 'agent', content: read('dist/guest/agent'), mode: 0o755 },
     { type: 'file', path: 'etc/profile', content: Buffer.from("PS1='guest:$PWD# '\n"), mode: 0o644 },
   ]
   return initramfs(entries)
