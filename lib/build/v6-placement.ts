@@ -90,7 +90,7 @@ export class Placement {
         this.#toNextBlock()
         data = this.#cursor
         this.#cursor += size - tail
-      } else data = toBlock(this.#cursor)
+      } else data = this.#cursor - (this.#cursor % V6_BLOCK_SIZE)
     } else {
       inode = this.#take(head)
       if (inode === undefined) {
