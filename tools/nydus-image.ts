@@ -1,0 +1,42 @@
+/** nydus-image: builds RAFS images and looks into them. The command line's end of it; each command loads what it needs. */
+import { Command, CommanderError } from 'commander'
+import { NydusError } from '../lib/base/errors.js'
+import { createCommand } from './image/create.js'
+import { failureText } from './image/failure.js'
+import { runProgram, type Main } from './program.js'
+
+const ABOUT = `Builds RAFS container images from folders, tar archives and OCI layers, merges layers, checks and unpacks images.
+
+Exit status: 0 done, 1 failed (the reason is the last line on stderr), 2 wrong command line.`
+
+export const main: Main = async (argv, io) => {
+  const program = new Command('nydus-image')
+  program
+    .description(ABOUT)
+    .option('-V, --version', 'print version information')
+    .configureOutput({
+      writeOut: text => void io.stdout.write(text),
+      writeErr: text => void io.stderr.write(text),
+    })
+    .exitOverride()
+  for (const add of [createCommand]) add(program, io)
+  if (argv.includes('--version') || argv.includes('-V')) {
+    const { buildInfo, versionText } = await import('../lib/daemon/version.js')
+    io.stdout.write(versionText(buildInfo()))
+    return 0
+  }
+  if (argv.length === 0) {
+    io.stdout.write(`${program.createHelp().commandUsage(program)}\n`)
+    return 0
+  }
+  try {
+    await program.parseAsync(argv, { from: 'user' })
+    return 0
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
+    io.stderr.write(`Error: ${failureText(error)}\n`)
+    return error instanceof NydusError && error.code === 'CLI_USAGE' ? 2 : 1
+  }
+}
+
+await runProgram(import.meta.url, main)
