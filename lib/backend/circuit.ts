@@ -16,7 +16,7 @@ export interface Pass {
   answered(): void
   /** This read has given up because nobody (sane) was there. */
   gaveUp(cause: unknown): void
-  /** Neither is known: the reader went away, or it tries again. */
+  /** Neither is known: the reader went away. */
   dropped(): void
 }
 
@@ -53,17 +53,21 @@ export class Circuit {
     for (;;) {
       signal.throwIfAborted()
       if (this.#until === undefined) return this.#ordinary()
-      if (this.#probe === undefined) {
-        const ms = this.#until - this.#clock.now()
-        if (ms <= 0) return this.#probing()
-        throw new HttpFailure(
-          'BACKEND_DOWN',
-          `the backend is down and is asked again in ${Math.ceil(ms)} ms; last: ${explain(this.#cause)}`,
-          { cause: this.#cause },
-        )
-      }
-      await untilAborted(this.#probe, signal)
+      if (this.#probe !== undefined) await untilAborted(this.#probe, signal)
+      else if (this.#until <= this.#clock.now()) return this.#probing()
+      else this.check()
     }
+  }
+
+  /** Throws BACKEND_DOWN while the circuit is open: for those who came in before it opened. */
+  check(): void {
+    if (this.#until === undefined) return
+    const ms = Math.max(0, this.#until - this.#clock.now())
+    throw new HttpFailure(
+      'BACKEND_DOWN',
+      `the backend is down and is asked again in ${Math.ceil(ms)} ms; last: ${explain(this.#cause)}`,
+      { cause: this.#cause },
+    )
   }
 
   #ordinary(): Pass {

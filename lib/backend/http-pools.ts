@@ -1,5 +1,6 @@
 import { Agent, buildConnector, type Dispatcher, Pool, ProxyAgent } from 'undici'
 import type { Trust } from './http-trust.js'
+import { MAX_IN_FLIGHT } from './limiter.js'
 
 /** An idle connection is kept this long: reads of a guest come in bursts with pauses of seconds between. */
 const KEEP_ALIVE_MS = 30_000
@@ -19,7 +20,8 @@ export interface PoolOptions {
 
 /**
  * The connections of one backend. Environment proxies are never used: the daemon of a node is told explicitly
- * what to go through. How many connections there are is bounded by the backend's limiter.
+ * what to go through. undici would open
+ * a connection more where it holds one back for a turn of the event loop, so the limiter's number is its bound, too.
  */
 export class Pools {
   readonly #options: PoolOptions
@@ -68,8 +70,8 @@ export class Pools {
     await Promise.all(all.map(one => one?.destroy()))
   }
 
-  #common(): { keepAliveTimeout: number } {
-    return { keepAliveTimeout: KEEP_ALIVE_MS }
+  #common(): { keepAliveTimeout: number; connections: number } {
+    return { keepAliveTimeout: KEEP_ALIVE_MS, connections: MAX_IN_FLIGHT }
   }
 
   #tls(): buildConnector.BuildOptions {

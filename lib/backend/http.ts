@@ -54,8 +54,7 @@ const MAX_HOLD_MS = 60_000
 const AVOID_MS = 60_000
 
 interface Tries {
-  /** Attempts that had their turn. */
-  asked: number
+  made: number
   /** Why the last but one failed. */
   last: HttpFailure | undefined
 }
@@ -138,50 +137,52 @@ export class HttpBackend implements Backend {
     const retries = retriesOf(priority, this.#options.http.retry_limit)
     const budgetMs = budget(retries, this.#routes.detours, this.#timeoutMs)
     const scope = new Scope(this.#clock, budgetMs, task.options?.signal, this.#closing.signal)
-    const tries: Tries = { asked: 0, last: undefined }
+    const tries: Tries = { made: 0, last: undefined }
+    let pass: Pass | undefined
+    let leave: (() => void) | undefined
     try {
-      for (let retry = 0; ; retry++) {
-        const pass = await this.#circuit.enter(scope.signal)
-        const outcome = await this.#try(task, priority, scope, tries)
-        if (!(outcome instanceof HttpFailure)) {
-          pass.answered()
-          this.#limiter.open()
-          return outcome
-        }
-        const again = this.#again(outcome, pass, retry < retries, scope)
-        if (again || tries.asked === 0) pass.dropped()
-        else this.#settle(pass, outcome, priority)
-        if (!again) throw outcome
-        tries.last = outcome
-        this.#counts.retries++
-        this.#options.log.debug({ what: task.what, cause: outcome.message }, 'backend request is tried again')
-        await this.#clock.sleep(pauseBefore(retry, this.#options.seams.random()), scope.signal)
-      }
+      pass = await this.#circuit.enter(scope.signal)
+      leave = await this.#limiter.enter(priority, scope.signal)
+      const answer = await this.#try(task, pass.probe ? 0 : retries, pass, scope, tries)
+      pass.answered()
+      this.#limiter.open()
+      return answer
     } catch (error) {
-      throw this.#final(task, transportFailure('backend', error), tries)
+      const failure = transportFailure('backend', error)
+      if (pass !== undefined) this.#settle(pass, failure, priority, tries)
+      throw this.#final(task, failure, tries)
     } finally {
+      leave?.()
       scope.end()
     }
   }
 
-  /** One attempt, when it is this read's turn. */
-  async #try(task: Task, priority: Priority, scope: Scope, tries: Tries): Promise<Answer | HttpFailure> {
-    try {
+  /** Until it works or there is no point in trying again. */
+  async #try(task: Task, retries: number, pass: Pass, scope: Scope, tries: Tries): Promise<Answer> {
+    for (let retry = 0; ; retry++) {
+      if (!pass.probe) this.#circuit.check()
       if (this.#pacer.remaining >= scope.remaining)
-        return new HttpFailure(
+        throw new HttpFailure(
           'BACKEND_THROTTLED',
           `the server wants no request for another ${Math.ceil(this.#pacer.remaining)} ms`,
         )
       await this.#pacer.pass(scope.signal)
-      const leave = await this.#limiter.enter(priority, scope.signal)
-      tries.asked++
+      tries.made++
       try {
         return await this.#attempt(task, scope.signal)
-      } finally {
-        leave()
+      } catch (error) {
+        const failure = transportFailure('backend', error)
+        if (failure.retryAfterMs !== undefined) this.#pacer.hold(Math.min(failure.retryAfterMs, MAX_HOLD_MS))
+        if (scope.signal.aborted || !failure.retry || retry === retries) throw failure
+        if (this.#pacer.remaining >= scope.remaining) throw failure
+        tries.last = failure
       }
-    } catch (error) {
-      return transportFailure('backend', error)
+      this.#counts.retries++
+      this.#options.log.debug(
+        { what: task.what, cause: tries.last.message },
+        'backend request is tried again',
+      )
+      await this.#clock.sleep(pauseBefore(retry, this.#options.seams.random()), scope.signal)
     }
   }
 
@@ -215,17 +216,11 @@ export class HttpBackend implements Backend {
     throw new HttpFailure('BACKEND_BAD_ANSWER', 'no route')
   }
 
-  /** Whether another attempt makes sense and has the time. */
-  #again(failure: HttpFailure, pass: Pass, left: boolean, scope: Scope): boolean {
-    if (failure.retryAfterMs !== undefined) this.#pacer.hold(Math.min(failure.retryAfterMs, MAX_HOLD_MS))
-    if (scope.signal.aborted || !failure.retry || !left || pass.probe) return false
-    return this.#pacer.remaining < scope.remaining
-  }
-
   /** Tells the circuit how a read ended. */
-  #settle(pass: Pass, failure: HttpFailure, priority: Priority): void {
+  #settle(pass: Pass, failure: HttpFailure, priority: Priority, tries: Tries): void {
     const { code } = failure
-    if (code === 'BACKEND_ABORTED' || code === 'BACKEND_CLOSED') return pass.dropped()
+    const left = code === 'BACKEND_ABORTED' || code === 'BACKEND_CLOSED' || code === 'BACKEND_DOWN'
+    if (left || tries.made === 0) return pass.dropped()
     if (!failure.down) return pass.answered()
     // Prefetch is tried too little to say that a backend is down, unless it was the probe.
     if (priority === 'prefetch' && !pass.probe) return pass.dropped()
@@ -242,7 +237,7 @@ export class HttpBackend implements Backend {
   #final(task: Task, failure: HttpFailure, tries: Tries): HttpFailure {
     const { code, status } = failure
     if (code !== 'BACKEND_ABORTED' && code !== 'BACKEND_CLOSED') this.#counts.given_up++
-    const attempts = tries.asked > 1 ? ` (attempt ${tries.asked})` : ''
+    const attempts = tries.made > 1 ? ` (attempt ${tries.made})` : ''
     const before =
       code === 'BACKEND_DEADLINE' && tries.last !== undefined ? `; before that: ${tries.last.message}` : ''
     return new HttpFailure(code, `${task.what}: ${failure.message}${attempts}${before}`, {

@@ -1,7 +1,7 @@
 import type { Priority } from './backend.js'
 import { HttpFailure } from './http-failure.js'
 
-/** Requests of one backend at once. Registries and object stores serve this many per client without throttling. */
+/** Reads of one backend at once. Registries and object stores serve this many per client without throttling. */
 export const MAX_IN_FLIGHT = 32
 /** Of these, prefetch may hold so many: a guest's read never waits for more than one answer to arrive. */
 export const MAX_PREFETCH = 16
@@ -14,7 +14,8 @@ interface Waiter {
 }
 
 /**
- * Places for requests to one backend: bounded, demand ahead of prefetch, first come first served within each.
+ * Places for reads of one backend: bounded, demand ahead of prefetch, first come first served within each. A read
+ * keeps its place while it pauses between tries, so when the backend is down, few find out for all.
  *
  * Begins with a single place, until `open` is called upon the first success: a herd of readers at start would
  * otherwise find out together that a token is needed, or that nobody is there.
@@ -26,7 +27,7 @@ export class Limiter {
   #inFlight = 0
   #prefetching = 0
 
-  /** Requests that hold a place. */
+  /** Reads that hold a place. */
   get inFlight(): number {
     return this.#inFlight
   }
@@ -75,13 +76,16 @@ export class Limiter {
 
   #next(): void {
     while (this.#inFlight < this.#capacity) {
-      const waiter =
-        first(this.#demand) ?? (this.#prefetching < MAX_PREFETCH ? first(this.#prefetch) : undefined)
+      const waiter = first(this.#demand) ?? this.#firstPrefetch()
       if (waiter === undefined) return
       this.#inFlight++
       if (waiter.priority === 'prefetch') this.#prefetching++
       waiter.enter()
     }
+  }
+
+  #firstPrefetch(): Waiter | undefined {
+    return this.#prefetching < MAX_PREFETCH ? first(this.#prefetch) : undefined
   }
 }
 

@@ -6,8 +6,9 @@ interface Timer {
 }
 
 /**
- * A clock for tests: time passes by `advance` and by sleeping. A sleeper is woken at once and its nap is
- * written down in `naps`, so code that pauses between retries runs at full speed and shows its pauses.
+ * A clock for tests: time passes by `advance` and by sleeping. A sleeper is woken in the next
+ * turn of the event loop and its nap is written down in `naps`, so code that pauses between retries runs at full
+ * speed and shows its pauses; those who sleep at once sleep through the same time.
  */
 export class ManualClock implements Clock {
   readonly naps: number[] = []
@@ -35,7 +36,10 @@ export class ManualClock implements Clock {
   async sleep(ms: number, signal?: AbortSignal): Promise<void> {
     signal?.throwIfAborted()
     this.naps.push(ms)
-    this.advance(ms)
+    const end = this.#now + ms
+    // Others may be about to sleep through the same time.
+    await new Promise(resolve => setImmediate(resolve))
+    this.advance(Math.max(0, end - this.#now))
     signal?.throwIfAborted()
   }
 
