@@ -5,7 +5,7 @@
  */
 import { ERRNO } from '../base/errors.js'
 import { INO_MAX, ROOT_INO, type FolderRecord } from './changes.js'
-import type { Attr, ByteSink, DirSink, ExtentSink, FileSystem, StatFs } from './filesystem.js'
+import type { Attr, DirSink, FileSystem, StatFs } from './filesystem.js'
 
 const DIRECTORY = 0o040755
 const DOTS = Uint8Array.of(0x2e, 0x2e)
@@ -182,24 +182,28 @@ export class PseudoFs implements FileSystem {
     return 0
   }
 
-  readlink(_ino: number, _out: ExtentSink): number {
-    return -ERRNO.EINVAL
+  readlink(ino: number): number {
+    return this.#known(ino, -ERRNO.EINVAL)
   }
 
-  getxattr(): number {
-    return -ERRNO.ENODATA
+  getxattr(ino: number): number {
+    return this.#known(ino, -ERRNO.ENODATA)
   }
 
-  listxattr(_ino: number, _sink: ByteSink): number {
-    return 0
+  listxattr(ino: number): number {
+    return this.#known(ino, 0)
   }
 
-  read(): number {
-    return -ERRNO.EISDIR
+  read(ino: number): number {
+    return this.#known(ino, -ERRNO.EISDIR)
   }
 
-  lseek(): number {
-    return -ERRNO.EINVAL
+  lseek(ino: number): number {
+    return this.#known(ino, -ERRNO.EINVAL)
+  }
+
+  #known(ino: number, answer: number): number {
+    return this.get(ino) === undefined ? -ERRNO.ESTALE : answer
   }
 
   /** Its own part: none. The Vfs adds up the images. */
