@@ -308,7 +308,7 @@ t.test('failures of the daemon, in the words that clients look for', async t => 
   ][] = [
     [
       'mount',
-      'MOUNT_EXISTS',
+      'VFS_MOUNTED',
       'POST',
       'mount?mountpoint=/a',
       500,
@@ -331,7 +331,7 @@ t.test('failures of the daemon, in the words that clients look for', async t => 
       'Mount(RAFS failed to handle request, Failed to fill superBlock: the reason)',
     ],
     ['mount', 'MOUNT_BAD_TYPE', 'POST', 'mount?mountpoint=/a', 500, 'Mount(the reason)'],
-    ['mount', 'MOUNT_BAD_PATH', 'POST', 'mount?mountpoint=a', 500, /^Mount\(VFS failed, PathWalk/],
+    ['mount', 'VFS_PATH_INVALID', 'POST', 'mount?mountpoint=a', 500, /^Mount\(VFS failed, PathWalk/],
     [
       'mount',
       'CONFIG_INVALID',
@@ -342,7 +342,7 @@ t.test('failures of the daemon, in the words that clients look for', async t => 
     ],
     ['mount', 'START_PREFETCH_FILES', 'POST', 'mount?mountpoint=/a', 500, /invalid prefetch file list/],
     ['mount', 'BACKEND_UNSUPPORTED', 'POST', 'mount?mountpoint=/a', 500, 'Mount(the reason)'],
-    ['remount', 'MOUNT_NOT_FOUND', 'PUT', 'mount?mountpoint=/a', 500, /object or filesystem doesn't exist/],
+    ['remount', 'VFS_NOT_MOUNTED', 'PUT', 'mount?mountpoint=/a', 500, /object or filesystem doesn't exist/],
     [
       'remount',
       'MOUNT_TYPE_MISMATCH',
@@ -353,7 +353,7 @@ t.test('failures of the daemon, in the words that clients look for', async t => 
     ],
     [
       'umount',
-      'MOUNT_NOT_FOUND',
+      'VFS_NOT_MOUNTED',
       'DELETE',
       'mount?mountpoint=/a',
       500,
@@ -361,7 +361,7 @@ t.test('failures of the daemon, in the words that clients look for', async t => 
     ],
     [
       'backendInfo',
-      'MOUNT_NOT_FOUND',
+      'VFS_NOT_MOUNTED',
       'GET',
       'daemon/backend?mountpoint=/a',
       500,

@@ -9,17 +9,9 @@ import type { DestinationStream, Logger } from 'pino'
 import type { ErrorEvents } from './error-events.js'
 import { LogFile } from './log-file.js'
 import { SECRET_KEYS } from './secret-keys.js'
-import type { LogLevel } from './options.js'
+import type { DaemonOptions } from './options.js'
 
-export interface LogOptions {
-  readonly level: LogLevel
-  /** Path of the log file; absent: stderr. */
-  readonly file?: string
-  /** Size at which the log file is rotated, 0 = never. */
-  readonly rotationMb: number
-  /** Where errors go besides the log. */
-  readonly events: ErrorEvents
-}
+type LogOptions = Pick<DaemonOptions, 'logLevel' | 'logFile' | 'logRotationMb'>
 
 export interface DaemonLog {
   readonly log: Logger
@@ -33,8 +25,8 @@ const MAX_BUFFERED = 4 << 20
 const ERROR = 50
 
 async function destination(options: LogOptions): Promise<{ stream: DestinationStream; flush: () => void }> {
-  if (options.file !== undefined) {
-    const file = new LogFile(options.file, options.rotationMb * 1_000_000)
+  if (options.logFile !== undefined) {
+    const file = new LogFile(options.logFile, options.logRotationMb * 1_000_000)
     return { stream: file, flush: () => {} }
   }
   if (process.stderr.isTTY) {
@@ -47,18 +39,19 @@ async function destination(options: LogOptions): Promise<{ stream: DestinationSt
 
 const SECRET_PATHS = [...SECRET_KEYS].flatMap(key => [key, `*.${key}`, `*.*.${key}`])
 
-export async function openLog(options: LogOptions): Promise<DaemonLog> {
+/** Errors go to `events` as well. Throws NydusError START_LOG_FILE. */
+export async function openLog(options: LogOptions, events: ErrorEvents): Promise<DaemonLog> {
   const { stream, flush } = await destination(options)
   const log = pino(
     {
-      level: options.level,
+      level: options.logLevel,
       base: { pid: process.pid },
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: label => ({ level: label }) },
       redact: { paths: SECRET_PATHS, censor: '(secret)' },
       hooks: {
         logMethod(args, method, level) {
-          if (level >= ERROR) options.events.add(sentence(args))
+          if (level >= ERROR) events.add(sentence(args))
           method.apply(this, args)
         },
       },

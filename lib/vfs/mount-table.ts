@@ -108,6 +108,11 @@ export class MountTable<Image> {
     return mount === undefined ? undefined : this.#info(mount)
   }
 
+  /** What a mount slot shows, retired ones included. */
+  imageAt(slot: number): Image | undefined {
+    return this.#open.get(slot)?.image
+  }
+
   /** Everything, for a lane that starts: the state as of `version`. */
   snapshot(): MountChange<Image> {
     return {

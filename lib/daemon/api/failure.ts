@@ -43,10 +43,10 @@ const worded = (status: number, text: string): Form => ({
 })
 
 const FORMS: { readonly [C in Code]?: Form } = {
-  MOUNT_EXISTS: fixed(500, 'MountFilesystem(Other("object or filesystem already exists"))'),
-  MOUNT_NOT_FOUND: fixed(500, `Metrics(Daemon(Other("object or filesystem doesn't exist")))`),
+  VFS_MOUNTED: fixed(500, 'MountFilesystem(Other("object or filesystem already exists"))'),
+  VFS_NOT_MOUNTED: fixed(500, `Metrics(Daemon(Other("object or filesystem doesn't exist")))`),
   MOUNT_BAD_TYPE: { status: 500, text: error => error.message },
-  MOUNT_BAD_PATH: worded(500, 'VFS failed, PathWalk'),
+  VFS_PATH_INVALID: worded(500, 'VFS failed, PathWalk'),
   MOUNT_TYPE_MISMATCH: worded(500, 'filesystem type mismatch, expect RAFS'),
   START_PREFETCH_FILES: worded(500, 'invalid prefetch file list'),
   CONFIG_INVALID: worded(500, 'Failed to load config: failed to parse configuration information'),

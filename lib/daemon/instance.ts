@@ -1,0 +1,168 @@
+/**
+ * One mounted image: its bootstrap, its blobs in the cache, its backend. It belongs to whoever opened it until a
+ * mount table has taken it; then the table closes it when no lane answers from it any more.
+ */
+import { openBackend } from '../backend/open.js'
+import type { Backend } from '../backend/backend.js'
+import { NydusError, explain } from '../base/errors.js'
+import type { Log } from '../base/log.js'
+import type { BlobCache, Fetched } from '../cache/cache.js'
+import type { CacheManager } from '../cache/manager.js'
+import type { ImageHandle } from '../rafs/handle.js'
+import { RafsImage } from '../rafs/image.js'
+import type { ColdFetched, ColdPlacement } from '../vfs/cold-reads.js'
+import type { ColdWant } from '../vfs/filesystem.js'
+import type { NydusConfig } from './config.js'
+import { prefetchImage } from './prefetch-image.js'
+import { ReadLatency } from './read-latency.js'
+import type { SettingsStore } from './settings.js'
+
+/** What all instances of a daemon share. */
+export interface InstanceContext {
+  readonly cache: CacheManager
+  readonly settings: SettingsStore
+  readonly log: Log
+}
+
+/** Wants of one blob, with their places in the read. */
+interface BlobWants {
+  readonly positions: number[]
+  readonly refs: number[]
+}
+
+export class Instance {
+  readonly config: NydusConfig
+  readonly image: RafsImage
+  readonly backend: Backend
+  /** By blob number of the image. */
+  readonly blobs: readonly BlobCache[]
+  /** For lanes. */
+  readonly handle: ImageHandle
+  /** Of reads that had to wait for the backend. */
+  readonly latency = new ReadLatency()
+  readonly #ending = new AbortController()
+  #prefetch: Promise<void> = Promise.resolve()
+
+  /** Opens everything or nothing. Throws NydusError RAFS_*, CACHE_*, BACKEND_*. */
+  static async open(source: string, config: NydusConfig, context: InstanceContext): Promise<Instance> {
+    const { filecache, validate } = config.cache
+    const backend = await openBackend(config.backend, { log: context.log })
+    let image: RafsImage | undefined
+    try {
+      backend.reconfigure({ ...context.settings.of(config.id) })
+      image = await RafsImage.open({
+        path: source,
+        ...(filecache && { workDir: filecache.work_dir }),
+        xattrs: config.rafs.enable_xattr,
+        validate: config.rafs.validate || validate,
+      })
+      const blobs = await openBlobs(image, backend, config, context)
+      return new Instance(config, image, backend, blobs)
+    } catch (error) {
+      await image?.close()
+      await backend.close()
+      throw error
+    }
+  }
+
+  private constructor(config: NydusConfig, image: RafsImage, backend: Backend, blobs: readonly BlobCache[]) {
+    this.config = config
+    this.image = image
+    this.backend = backend
+    this.blobs = blobs
+    this.handle = image.handle(blobs.map(blob => blob.handle))
+  }
+
+  /** What lanes found missing: one fetch per blob, all at once. */
+  async fetch(wants: readonly ColdWant[], signal: AbortSignal): Promise<ColdFetched> {
+    const started = performance.now()
+    const byBlob = new Map<number, BlobWants>()
+    wants.forEach(({ blob, ref }, position) => {
+      let of = byBlob.get(blob)
+      if (of === undefined) byBlob.set(blob, (of = { positions: [], refs: [] }))
+      of.positions.push(position)
+      of.refs.push(ref)
+    })
+    const parts = [...byBlob]
+    const results = await Promise.allSettled(
+      parts.map(([blob, { refs }]) => this.#fetchFrom(blob, refs, signal)),
+    )
+    this.latency.add(performance.now() - started)
+    const done = results.filter(result => result.status === 'fulfilled').map(result => result.value)
+    const release = (): void => done.forEach(fetched => fetched.release())
+    const failed = results.find(result => result.status === 'rejected')
+    if (failed) {
+      release()
+      throw failed.reason
+    }
+    const placements: (ColdPlacement | undefined)[] = []
+    done.forEach((fetched, i) =>
+      parts[i]?.[1].positions.forEach((position, j) => (placements[position] = fetched.placements[j])),
+    )
+    return { placements, release }
+  }
+
+  async #fetchFrom(blob: number, refs: readonly number[], signal: AbortSignal): Promise<Fetched> {
+    const cache = this.blobs[blob]
+    if (cache === undefined)
+      throw new NydusError(
+        'RAFS_BAD_CHUNK',
+        'EIO',
+        `a file names blob ${blob}, the image has ${this.blobs.length}`,
+      )
+    return await cache.fetch(
+      refs.map(ref => this.image.want(blob, ref)),
+      { signal },
+    )
+  }
+
+  /** Fetches ahead what is worth it, until `close`. */
+  startPrefetch(files: readonly string[], { cache, log }: InstanceContext): void {
+    const metrics = cache.metrics(this.config.id)
+    this.#prefetch = prefetchImage({ instance: this, files, metrics, log, signal: this.#ending.signal })
+  }
+
+  /** Closes everything, whatever goes wrong on the way. */
+  async close(): Promise<void> {
+    this.#ending.abort(new NydusError('VFS_UNMOUNTED', 'ESTALE', 'the image was unmounted'))
+    await this.#prefetch
+    const ends = [
+      ...this.blobs.map(blob => () => blob.close()),
+      () => this.image.close(),
+      () => this.backend.close(),
+    ]
+    const failures: unknown[] = []
+    for (const end of ends) await end().catch((error: unknown) => failures.push(error))
+    if (failures.length > 0)
+      throw new NydusError(
+        'MOUNT_CLOSE',
+        'EIO',
+        `an image could not be closed cleanly: ${explain(failures[0])}`,
+        {
+          cause: failures[0],
+        },
+      )
+  }
+}
+
+async function openBlobs(
+  image: RafsImage,
+  backend: Backend,
+  config: NydusConfig,
+  context: InstanceContext,
+): Promise<readonly BlobCache[]> {
+  const opened = await Promise.allSettled(
+    image.blobs.map((info, blob) =>
+      context.cache.open(info, backend, config.cache, {
+        id: config.id,
+        amplify: config.rafs.batch_size,
+        digestOf: index => image.chunkDigest(blob, index),
+      }),
+    ),
+  )
+  const blobs = opened.filter(result => result.status === 'fulfilled').map(result => result.value)
+  const failed = opened.find(result => result.status === 'rejected')
+  if (!failed) return blobs
+  await Promise.all(blobs.map(blob => blob.close()))
+  throw failed.reason
+}

@@ -1,0 +1,127 @@
+/**
+ * All mounted images of a daemon: opens them, hands them to the mount table, fetches for their cold reads.
+ *
+ *     API, command line ── Instances ── Instance (bootstrap, blobs, backend)
+ *                              └─────── MountTable ── lanes
+ *
+ * Mounts happen one after the other; nothing else waits for them.
+ */
+import { NydusError } from '../base/errors.js'
+import type { Log } from '../base/log.js'
+import type { ImageHandle } from '../rafs/handle.js'
+import type { ColdFetched, ColdSource } from '../vfs/cold-reads.js'
+import type { ColdWant } from '../vfs/filesystem.js'
+import type { MountInfo, MountTable } from '../vfs/mount-table.js'
+import { Instance, type InstanceContext } from './instance.js'
+import type { Preparation } from './mount-request.js'
+
+/** A mount as the API and the metrics see it. */
+export interface Mounted {
+  readonly mount: MountInfo<ImageHandle>
+  readonly instance: Instance
+}
+
+/** Each mount has a log of its own, which names it in every line. */
+export interface InstancesContext extends InstanceContext {
+  readonly log: Log & { child(fields: object): Log }
+}
+
+export class Instances implements ColdSource {
+  readonly #context: InstancesContext
+  readonly #table: MountTable<ImageHandle>
+  readonly #byHandle = new Map<ImageHandle, Instance>()
+  #last: Promise<unknown> = Promise.resolve()
+
+  constructor(table: MountTable<ImageHandle>, context: InstancesContext) {
+    this.#table = table
+    this.#context = context
+  }
+
+  list(): Mounted[] {
+    return this.#table.list().flatMap(mount => {
+      const instance = this.#byHandle.get(mount.image)
+      return instance ? [{ mount, instance }] : []
+    })
+  }
+
+  /** Throws NydusError VFS_NOT_MOUNTED, VFS_PATH_INVALID. */
+  at(mountpoint: string): Mounted {
+    const mount = this.#table.find(mountpoint)
+    const instance = mount && this.#byHandle.get(mount.image)
+    if (mount === undefined || instance === undefined)
+      throw new NydusError('VFS_NOT_MOUNTED', 'ENOENT', `nothing is mounted at mountpoint '${mountpoint}'`)
+    return { mount, instance }
+  }
+
+  /** When it rejects nothing has changed. */
+  mount(mountpoint: string, wanted: Preparation): Promise<void> {
+    return this.#oneByOne(async () => {
+      if (this.#table.find(mountpoint) !== undefined)
+        throw new NydusError('VFS_MOUNTED', 'EEXIST', `mountpoint '${mountpoint}' is in use`)
+      await this.#open(wanted, source => this.#table.mount(mountpoint, source), mountpoint)
+    })
+  }
+
+  /** Puts another image in the place of one; when it rejects nothing has changed. */
+  remount(mountpoint: string, wanted: Preparation): Promise<void> {
+    return this.#oneByOne(async () => {
+      this.at(mountpoint)
+      await this.#open(wanted, source => this.#table.remount(mountpoint, source), mountpoint)
+    })
+  }
+
+  umount(mountpoint: string): Promise<void> {
+    return this.#oneByOne(async () => {
+      await this.#table.unmount(mountpoint)
+      this.#context.log.info({ mountpoint }, 'unmounted')
+    })
+  }
+
+  async fetch(slot: number, wants: readonly ColdWant[], signal: AbortSignal): Promise<ColdFetched> {
+    const handle = this.#table.imageAt(slot)
+    const instance = handle && this.#byHandle.get(handle)
+    if (instance === undefined)
+      throw new NydusError('VFS_UNMOUNTED', 'ESTALE', `the image of slot ${slot} was unmounted`)
+    return await instance.fetch(wants, signal)
+  }
+
+  /** Closes every image, without telling the lanes: they have ended. */
+  async close(): Promise<void> {
+    await this.#last
+    const instances = [...this.#byHandle.values()]
+    this.#byHandle.clear()
+    await Promise.allSettled(instances.map(instance => instance.close()))
+  }
+
+  async #open(
+    { source, config, warnings, prefetchFiles }: Preparation,
+    take: (source: { image: ImageHandle; release: () => Promise<void> }) => Promise<number>,
+    mountpoint: string,
+  ): Promise<void> {
+    const log = this.#context.log.child({ mountpoint })
+    for (const warning of warnings) log.warn({}, warning)
+    const context = { ...this.#context, log }
+    const instance = await Instance.open(source, config, context)
+    const { handle } = instance
+    this.#byHandle.set(handle, instance)
+    const release = async (): Promise<void> => {
+      this.#byHandle.delete(handle)
+      await instance.close()
+    }
+    try {
+      await take({ image: handle, release })
+    } catch (error) {
+      await release()
+      throw error
+    }
+    const { version, blobs } = instance.image
+    log.info({ source, rafs: version, blobs: blobs.length, backend: config.backend.type }, 'mounted')
+    instance.startPrefetch(prefetchFiles, context)
+  }
+
+  #oneByOne<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#last.then(work)
+    this.#last = result.catch(() => undefined)
+    return result
+  }
+}

@@ -1,0 +1,95 @@
+/** Everything behind the device, put together: mounts, cache, lanes, API. */
+import { systemClock } from '../base/clock.js'
+import { explain } from '../base/errors.js'
+import { CacheManager } from '../cache/manager.js'
+import { newCounters } from '../fuse/counters.js'
+import { Lanes } from '../fuse/lanes.js'
+import type { Device, Native } from '../native.js'
+import type { ImageHandle } from '../rafs/handle.js'
+import type { MountChange } from '../vfs/changes.js'
+import { ColdReads } from '../vfs/cold-reads.js'
+import { MountTable } from '../vfs/mount-table.js'
+import type { Environment } from './daemon.js'
+import { DaemonControl } from './daemon-control.js'
+import type { DeviceEvents } from './device-events.js'
+import type { Ends } from './ends.js'
+import type { ErrorEvents } from './error-events.js'
+import { Instances } from './instances.js'
+import { Lifecycle } from './lifecycle.js'
+import type { DaemonLog } from './log.js'
+import { DaemonMetrics } from './metrics.js'
+import { prepareFirstMount } from './mount-request.js'
+import type { DaemonOptions } from './options.js'
+import { SettingsStore } from './settings.js'
+import { survive } from './survive.js'
+import { buildInfo } from './version.js'
+
+export interface ServicesContext {
+  readonly options: DaemonOptions
+  readonly env: Environment
+  readonly native: Native
+  readonly device: Device
+  readonly events: DeviceEvents
+  readonly log: DaemonLog['log']
+  readonly errors: ErrorEvents
+  /** Gets the end of everything that is started. */
+  readonly ends: Ends
+  /** Ends the daemon. */
+  readonly stop: (why: string) => void
+}
+
+/** Resolves when the daemon serves, and its API socket is there. Throws NydusError. */
+export async function startServices(context: ServicesContext): Promise<void> {
+  const { options, env, native, device, events, log, errors, ends, stop } = context
+  const { version, commit, time } = buildInfo()
+  log.info({ version, commit, built: time, mode: options.mode, sock: options.sock }, 'nydusd starts')
+  events.logTo(log)
+  ends.add(survive(log))
+  const lifecycle = new Lifecycle((from, to, event) => log.info({ from, to, event }, 'state'))
+
+  const settings = new SettingsStore()
+  const cache = new CacheManager({ log })
+  ends.add(() => cache.close())
+  const table: MountTable<ImageHandle> = new MountTable({
+    lanes: { broadcast: change => lanes.broadcast(change) },
+    lookupCount: slot => device.lookupCount(slot),
+    newCounters: () => newCounters(options.lanes),
+    onClosed: slot => coldReads.abortSlot(slot),
+    sleep: ms => systemClock.sleep(ms),
+    onError: error => log.error({ error: explain(error) }, 'mounts'),
+  })
+  const instances = new Instances(table, { cache, settings, log })
+  ends.add(() => instances.close())
+  const coldReads = new ColdReads({
+    source: instances,
+    complete: (ticket, status, extents) => device.completeDeferred(ticket, status, extents),
+    log,
+  })
+  ends.add(() => coldReads.abortAll('the daemon ends'))
+  const lanes: Lanes<MountChange<ImageHandle>> = new Lanes({
+    device,
+    lanes: options.lanes,
+    entry: new URL('../fuse/lane-worker.js', import.meta.url),
+    xattrsPossible: true,
+    snapshot: () => table.snapshot(),
+    onColdReads: reads => coldReads.add(reads),
+    quit: () => native.quit(),
+    log,
+  })
+
+  // Before the lanes: a guest that is there already must not see an empty root first.
+  const first = await prepareFirstMount(options, env['IMAGE_PULL_AUTH'])
+  if (first) await instances.mount(options.virtualMountpoint, first)
+  lifecycle.take('Mount')
+  lanes.start()
+  ends.add(() => lanes.stop())
+  lifecycle.take('Start')
+
+  const { apisock } = options
+  if (apisock === undefined) return
+  const { startApi } = await import('./api.js')
+  const metrics = new DaemonMetrics(instances, cache)
+  const control = new DaemonControl({ options, lifecycle, instances, settings, metrics, errors, log, stop })
+  const api = await startApi(apisock, control, log)
+  ends.add(() => api.close())
+}
