@@ -194,7 +194,7 @@ export class MountTable<Image> {
       return { slot, settle: this.#options.lookupCount(oldSlot) > 0 }
     })
     if (settle) await this.#options.sleep(FLEETING_MS)
-    else await this.#exclusive(() => this.#sweep())
+    await this.#exclusive(() => this.#sweep())
     return slot
   }
 
