@@ -47,7 +47,7 @@ function check(file) {
 for (const entry of readdirSync(join(root, 'lib'), { recursive: true, withFileTypes: true })) {
   const file = join(entry.parentPath, entry.name)
   const inFolder = relative(join(root, 'lib'), file).includes('/')
-  if (inFolder && /\.ts$/.test(file) && !/\.test\.ts$|\/testing\//.test(file)) check(file)
+  if (inFolder && file.endsWith('.ts') && !/\.test\.ts$|\/testing\//.test(file)) check(file)
 }
 for (const problem of problems) console.error(problem)
 process.exitCode = problems.length === 0 ? 0 : 1

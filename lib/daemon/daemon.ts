@@ -16,6 +16,7 @@ import { raiseFileLimit } from './file-limit.js'
 import type { DaemonOptions } from './options.js'
 import { checkStart } from './start-checks.js'
 import { untilStopped } from './stop-signals.js'
+import { buildInfo } from './version.js'
 
 /** The end of a daemon that hangs somewhere: whoever stops it kills it after 5 s (Kata) and leaves a mess. */
 const END_MS = 3000
@@ -39,6 +40,8 @@ export async function runDaemon(options: DaemonOptions, env: Environment): Promi
     const errors = new ErrorEvents()
     const { log, flush } = await openLog(options, errors)
     ends.add(flush)
+    const { version, commit, time } = buildInfo()
+    log.info({ version, commit, built: time, mode: options.mode, sock: options.sock }, 'nydusd starts')
     if (limitWarning !== undefined) log.warn({}, limitWarning)
     const { startServices } = await import('./services.js')
     const started = startServices({

@@ -16,7 +16,7 @@ type LogOptions = Pick<DaemonOptions, 'logLevel' | 'logFile' | 'logRotationMb'>
 export interface DaemonLog {
   readonly log: Logger
   /** Writes out what is buffered; for the end of the process. */
-  flush(): void
+  readonly flush: () => void
 }
 
 /** Lines wait in memory while the reader of stderr is slow; above this they are dropped. */

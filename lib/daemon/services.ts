@@ -22,7 +22,6 @@ import { prepareFirstMount } from './mount-request.js'
 import type { DaemonOptions } from './options.js'
 import { SettingsStore } from './settings.js'
 import { survive } from './survive.js'
-import { buildInfo } from './version.js'
 
 export interface ServicesContext {
   readonly options: DaemonOptions
@@ -41,8 +40,6 @@ export interface ServicesContext {
 /** Resolves when the daemon serves, and its API socket is there. Throws NydusError. */
 export async function startServices(context: ServicesContext): Promise<void> {
   const { options, env, native, device, events, log, errors, ends, stop } = context
-  const { version, commit, time } = buildInfo()
-  log.info({ version, commit, built: time, mode: options.mode, sock: options.sock }, 'nydusd starts')
   events.logTo(log)
   ends.add(survive(log))
   const lifecycle = new Lifecycle((from, to, event) => log.info({ from, to, event }, 'state'))

@@ -2,15 +2,19 @@
 
 const ENDING = ['SIGTERM', 'SIGINT'] as const
 
+export interface Stopping {
+  /** Why. */
+  readonly stopped: Promise<string>
+  readonly stop: (why: string) => void
+  /** Signals have their usual effect again. */
+  readonly forget: () => void
+}
+
 /**
- * Resolves when a signal asks for the end, or `stop` is called, with the reason. From then on a second signal ends
+ * `stopped` resolves when a signal asks for the end, or `stop` is called. From then on a second signal ends
  * the process at once.
  */
-export function untilStopped(): {
-  readonly stopped: Promise<string>
-  stop(why: string): void
-  forget(): void
-} {
+export function untilStopped(): Stopping {
   let stop: (why: string) => void = () => {}
   const stopped = new Promise<string>(resolve => (stop = resolve))
   const onSignal = (signal: NodeJS.Signals): void => {

@@ -29,11 +29,13 @@ function blank(key: string, value: unknown): unknown {
 /** For `GET /api/v1/daemon` and for logs. */
 export function redacted(config: NydusConfig): Record<string, unknown> {
   const { backend, cache } = config
-  const tables: Record<string, unknown> = Object.fromEntries(BACKEND_TYPES.map(type => [type, null]))
-  Object.assign(tables, backend)
+  const tables: Record<string, unknown> = {
+    ...Object.fromEntries(BACKEND_TYPES.map(type => [type, null])),
+    ...backend,
+  }
   const full = {
     ...config,
-    backend: { ...tables, type: backend.type },
+    backend: { type: backend.type, ...tables },
     cache: { ...cache, filecache: cache.filecache ?? null, fscache: cache.fscache ?? null },
     overlay: config.overlay ?? null,
   }
