@@ -34,8 +34,7 @@ export class BlobStore {
   /** Chunks have numbers of their own. */
   readonly indexed: boolean
   digests: BlobDigests | undefined
-  /** Some user wants every chunk checked against its digest. */
-  validates = false
+  #validates = false
   readonly #files: CacheFiles | undefined
   readonly #fileId: number
   readonly #services: CacheServices
@@ -90,6 +89,16 @@ export class BlobStore {
       }
     }
     return new BlobStore(info, files === undefined ? undefined : dir, files, services)
+  }
+
+  /** Some user wants every chunk checked against its digest. */
+  get validates(): boolean {
+    return this.#validates
+  }
+
+  startValidating(): void {
+    this.#validates = true
+    this.readiness.trackVerified()
   }
 
   /** Descriptor of the data file. */

@@ -84,7 +84,7 @@ export class CacheManager {
     try {
       const store = await shared.store
       this.#services.workers.warm()
-      if (config.validate) store.validates = true
+      if (config.validate) store.startValidating()
       const blob = new OpenBlob({
         store,
         lane: new BlobLane(store, backend, this.#queueOf(backend), this.#services, {

@@ -57,9 +57,13 @@ export class Readiness {
     }
   }
 
+  /** From here on it is known which chunks this process has checked itself. */
+  trackVerified(): void {
+    if (this.#stored !== undefined) this.#verified ??= newLaneMap(this.#options.chunkCount)
+  }
+
   /** The part of a BlobHandle that tells a lane where to look. */
   laneMap(validate: boolean): Omit<BlobHandle, 'fileId'> {
-    if (validate && this.#stored !== undefined) this.#verified ??= newLaneMap(this.#options.chunkCount)
     const map = validate ? this.#verified : this.#stored
     if (map === undefined) return { mapPath: '', mapLength: 0, bitsOffset: 0, chunkCount: 0 }
     return {
