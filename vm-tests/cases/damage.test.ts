@@ -3,7 +3,6 @@ import { cp, mkdtemp, open, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { fixtureNamed } from '../fixtures.js'
-import { GuestError } from '../guest/guest.js'
 import { daemonFor, guestFor, showsFixture } from '../stage.js'
 
 /** Uncompressed, so that a file's chunk can be found in the blob by the file's own bytes. */
@@ -40,7 +39,7 @@ t.test('a damaged chunk is an I/O error for its reader only, and the log names i
   await daemon.mount('/hurt', fixture.bootstrap, { blobs, workDir, digestValidate: true })
   const file = await guest.open(`/mnt/hurt/${FILE}`)
   for (const place of [0, CHUNK / 2, CHUNK - 4096])
-    await t.rejects(guest.read(file, place, 4096), { name: 'GuestError', errno: EIO } as GuestError)
+    await t.rejects(guest.read(file, place, 4096), { name: 'GuestError', errno: EIO })
   t.same(await guest.read(file, CHUNK, 1), content.subarray(CHUNK), 'the next chunk of the same file')
   await guest.close(file)
   t.same((await guest.readFile('/mnt/hurt/sizes/f1048576')).length, CHUNK, 'another file')
@@ -73,6 +72,6 @@ t.test('a blob that is cut short is an I/O error where bytes are missing', async
     workDir: join(folder, 'empty'),
     digestValidate: true,
   })
-  await t.rejects(guest.readFile(`/mnt/cut/${FILE}`), { name: 'GuestError', errno: EIO } as GuestError)
+  await t.rejects(guest.readFile(`/mnt/cut/${FILE}`), { name: 'GuestError', errno: EIO })
   await showsFixture(t, guest, '/mnt/intact', fixture)
 })
