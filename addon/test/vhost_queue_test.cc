@@ -1,0 +1,292 @@
+#include <chrono>
+#include <thread>
+
+#include "test/queue_fixture.h"
+
+namespace nydus {
+namespace {
+
+using test::QueueFixture;
+using std::chrono::milliseconds;
+
+TEST(vhostQueueCarriesARequestAndItsReply) {
+  QueueFixture q({});
+  const auto sent = q.send(16 + 100);
+  q.publish();
+  const auto taken = q.take();
+  CHECK_EQ(taken.size(), 1u);
+  CHECK_EQ(q.last.readable, 56u);
+  CHECK_EQ(q.last.writable, 116u);
+  CHECK_EQ(loadLe<InHeader>(q.last.raw).unique, sent.unique);
+  CHECK(q.answer(taken[0], 100));
+  const auto used = q.used();
+  CHECK(used.has_value());
+  CHECK_EQ(used->id, sent.head);
+  CHECK_EQ(used->length, 116u);
+  CHECK_EQ(q.replyOf(sent).len, 116u);
+  CHECK_EQ(q.replyOf(sent).error, 0);
+  CHECK_EQ(q.replyOf(sent).unique, sent.unique);
+  CHECK(*q.guest.space.host(sent.reply + 115) == std::byte{0xab});
+  CHECK(!q.used().has_value());
+}
+
+TEST(vhostQueueNeverWritesMoreThanThereIsRoom) {
+  QueueFixture q({});
+  const auto sent = q.send(16 + 10);
+  const auto after = *q.guest.space.host(sent.reply + 26);
+  q.publish();
+  const uint32_t index = q.take().at(0);
+  CHECK(!q.answer(index, 11));
+  CHECK_EQ(q.used()->length, 16u);
+  CHECK_EQ(q.replyOf(sent).len, 16u);
+  CHECK_EQ(q.replyOf(sent).error, -EIO);
+  CHECK(*q.guest.space.host(sent.reply + 26) == after);
+}
+
+TEST(vhostQueueAnswersOutOfOrderAndOnce) {
+  QueueFixture q({});
+  const auto a = q.send();
+  const auto b = q.send();
+  q.publish();
+  const auto taken = q.take();
+  CHECK_EQ(taken.size(), 2u);
+  CHECK(q.answer(taken[1], 8));
+  CHECK(!q.answer(taken[1], 8));
+  CHECK_EQ(q.used()->id, b.head);
+  CHECK(!q.used().has_value());
+  CHECK(q.answer(taken[0], 8));
+  CHECK_EQ(q.used()->id, a.head);
+}
+
+TEST(vhostQueueWrapsAt65535) {
+  for (const bool eventIndex : {true, false}) {
+    QueueFixture q({.size = 4, .eventIndex = eventIndex});
+    uint32_t wrong = 0;
+    for (int i = 0; i < 70'000; i++) {
+      const auto sent = q.send(24);
+      q.publish();
+      const auto taken = q.take();
+      if (taken.size() != 1 || !q.answer(taken[0], 8)) wrong++;
+      const auto used = q.used();
+      if (!used || used->id != sent.head || used->length != 24) wrong++;
+      if (q.replyOf(sent).unique != sent.unique) wrong++;
+      q.driver.free(sent.head);
+      q.guest.space.release(sent.request, 56);
+      q.guest.space.release(sent.reply, 24);
+    }
+    CHECK_EQ(wrong, 0u);
+    CHECK_EQ(q.brokenBecause.size(), 0u);
+  }
+}
+
+TEST(vhostQueueStartsAtItsBase) {
+  QueueFixture q({.base = 65535});
+  // The driver's index is 0: nothing is there, one wraps to it.
+  CHECK_EQ(q.take().size(), 1u + 0u);
+}
+
+TEST(vhostQueueSignalsAsTheGuestWishesByEventIndex) {
+  QueueFixture q({.eventIndex = true});
+  CHECK(q.driver.enableInterrupts());
+  q.send();
+  q.send();
+  q.send();
+  q.publish();
+  const auto taken = q.take();
+  // The first after a start always signals: what the guest heard before is
+  // not known.
+  CHECK(q.answer(taken[0], 8));
+  CHECK_EQ(QueueFixture::count(q.call), 1u);
+  // It did not ask again.
+  CHECK(q.answer(taken[1], 8));
+  CHECK_EQ(QueueFixture::count(q.call), 0u);
+  q.used();
+  q.used();
+  CHECK(q.driver.enableInterrupts());
+  CHECK(q.answer(taken[2], 8));
+  CHECK_EQ(QueueFixture::count(q.call), 1u);
+}
+
+TEST(vhostQueueSignalsOncePerBatch) {
+  QueueFixture q({.eventIndex = true});
+  for (int i = 0; i < 4; i++) q.send();
+  q.publish();
+  const auto taken = q.take();
+  CHECK_EQ(q.run->claim(taken), 15u);
+  for (const uint32_t index : taken) q.run->write(index, -EIO, {});
+  q.run->finish(taken);
+  CHECK_EQ(QueueFixture::count(q.call), 1u);
+  CHECK_EQ(q.counters.interrupts.get(), 1u);
+}
+
+TEST(vhostQueueSignalsAsTheGuestWishesByFlags) {
+  QueueFixture q({.eventIndex = false});
+  q.driver.disableInterrupts();
+  q.send();
+  q.send();
+  q.publish();
+  const auto taken = q.take();
+  CHECK(q.answer(taken[0], 8));
+  CHECK_EQ(QueueFixture::count(q.call), 0u);
+  q.used();
+  CHECK(q.driver.enableInterrupts());
+  CHECK(q.answer(taken[1], 8));
+  CHECK_EQ(QueueFixture::count(q.call), 1u);
+}
+
+TEST(vhostQueueAsksForKicksOnlyBeforeItSleeps) {
+  for (const bool eventIndex : {true, false}) {
+    QueueFixture q({.eventIndex = eventIndex});
+    CHECK(!q.run->arm());
+    q.send();
+    CHECK(q.publish());
+    // Something came in the meantime: do not sleep.
+    CHECK(q.run->arm());
+    q.run->disarm();
+    CHECK_EQ(q.take().size(), 1u);
+    q.send();
+    CHECK(!q.publish());
+    CHECK_EQ(q.take().size(), 1u);
+    CHECK(!q.run->arm());
+    q.send();
+    CHECK(q.publish());
+  }
+}
+
+TEST(vhostQueuePollSeesNewRequests) {
+  QueueFixture q({});
+  q.run->beginPoll();
+  CHECK(!q.run->pollReady());
+  q.send();
+  q.publish();
+  CHECK(q.run->pollReady());
+  q.run->endPoll();
+  CHECK(!q.run->pollReady());
+  q.run->setEnabled(false);
+  q.run->beginPoll();
+  CHECK(!q.run->pollReady());
+  CHECK_EQ(q.take().size(), 0u);
+  q.run->setEnabled(true);
+  CHECK_EQ(q.take().size(), 1u);
+}
+
+TEST(vhostQueueDrains) {
+  QueueFixture q({});
+  q.send();
+  q.send();
+  q.publish();
+  const auto taken = q.take(1);
+  q.run->beginStop();
+  CHECK_EQ(q.take().size(), 0u);
+  CHECK(!q.run->waitIdle(milliseconds(1)));
+  std::thread answerer([&] { q.answer(taken[0], 8); });
+  CHECK(q.run->waitIdle(test::kPatience));
+  answerer.join();
+  // The second was never taken: it is next.
+  CHECK_EQ(q.run->close(), 1);
+  CHECK(!q.answer(taken[0], 8));
+}
+
+TEST(vhostQueueFailsWhatIsOpen) {
+  QueueFixture q({});
+  const auto a = q.send();
+  const auto b = q.send();
+  q.publish();
+  const auto taken = q.take();
+  const uint32_t second = taken[1];
+  CHECK_EQ(q.run->claim({&second, 1}), 1u);
+  q.run->beginStop();
+  // The claimed one belongs to the thread that answers it.
+  CHECK_EQ(q.run->failOpen(), 1u);
+  CHECK_EQ(q.used()->id, a.head);
+  CHECK_EQ(q.replyOf(a).error, -EIO);
+  CHECK_EQ(q.replyOf(a).unique, a.unique);
+  CHECK(!q.used().has_value());
+  q.run->write(second, 0, {});
+  q.run->finish({&second, 1});
+  CHECK_EQ(q.used()->id, b.head);
+  CHECK(q.run->waitIdle(milliseconds(0)));
+}
+
+TEST(vhostQueueDropsAnswersAfterItsEnd) {
+  QueueFixture q({});
+  const auto a = q.send();
+  const auto b = q.send();
+  q.publish();
+  const auto taken = q.take();
+  const uint32_t first = taken[0];
+  CHECK_EQ(q.run->claim({&first, 1}), 1u);
+  q.run->close();
+  // It was being answered: its memory is still there, the guest hears nothing.
+  CHECK(q.run->write(first, 0, {}));
+  q.run->finish({&first, 1});
+  CHECK(!q.answer(taken[1], 8));
+  CHECK(!q.used().has_value());
+  CHECK_EQ(q.replyOf(b).unique, 0u);
+  CHECK_EQ(q.replyOf(a).unique, a.unique);
+}
+
+TEST(vhostQueueLogsWhatItWrites) {
+  QueueFixture q({});
+  const UniqueFd file(::memfd_create("log", MFD_CLOEXEC));
+  CHECK(::ftruncate(file.get(), 4096) == 0);
+  const auto log = DirtyLog::map(4096, 0, UniqueFd(::dup(file.get())), 0);
+  q.run->setLog(*log);
+  q.run->setUsedLog(true, q.driver.used());
+  const auto sent = q.send(16 + 8192);
+  q.publish();
+  CHECK(q.answer(q.take().at(0), 4096));
+  const auto dirty = [&](uint64_t gpa) {
+    uint8_t byte = 0;
+    CHECK(::pread(file.get(), &byte, 1, static_cast<off_t>(gpa >> 15)) == 1);
+    return (byte >> ((gpa >> 12) & 7) & 1) != 0;
+  };
+  CHECK(dirty(sent.reply));
+  CHECK(dirty(sent.reply + 16 + 4095));
+  // What was not written is not dirty.
+  CHECK(!dirty(sent.reply + 2 * 4096 + 16));
+  CHECK(dirty(q.driver.used()));
+}
+
+TEST(vhostQueueMovesToAnotherTable) {
+  QueueFixture q({});
+  const auto sent = q.send();
+  q.publish();
+  const auto taken = q.take();
+  // The same regions, mapped again.
+  GuestMemory::Regions regions;
+  for (const auto& old : q.memory->regions()) {
+    regions.push_back(*GuestRegion::map(
+        old->spec(), UniqueFd(::dup(q.guest.space.fileFd(0)))));
+  }
+  const std::weak_ptr<const GuestMemory> before = q.memory;
+  q.run->setMemory(*GuestMemory::make(std::move(regions)));
+  q.memory.reset();
+  q.setup.memory.reset();
+  // The request in flight holds the old one.
+  CHECK(!before.expired());
+  CHECK(q.answer(taken[0], 8));
+  CHECK_EQ(q.used()->id, sent.head);
+  CHECK(before.expired());
+  q.send();
+  q.publish();
+  CHECK(q.answer(q.take().at(0), 8));
+}
+
+TEST(vhostQueueBreaksWhenItsMemoryGoes) {
+  QueueFixture q({});
+  q.send();
+  q.publish();
+  const auto taken = q.take();
+  q.run->setMemory(std::make_shared<GuestMemory>());
+  CHECK(q.run->broken());
+  CHECK_EQ(q.brokenBecause.size(), 1u);
+  CHECK_EQ(QueueFixture::count(q.error), 1u);
+  CHECK_EQ(q.take().size(), 0u);
+  // The used ring is gone: the answer goes nowhere, and hurts nobody.
+  CHECK(q.answer(taken[0], 8));
+  CHECK(q.run->waitIdle(milliseconds(0)));
+}
+
+}  // namespace
+}  // namespace nydus
