@@ -1,4 +1,6 @@
+import { readFileSync } from 'node:fs'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { createServer as createSecureServer } from 'node:https'
 import { listen } from './ports.js'
 
 /** Bytes that tell their place: no two ranges of it look alike, so a wrong offset shows. */
@@ -15,21 +17,33 @@ export function patternBlob(length: number): Buffer {
 /** Takes a request instead of the blob service; true = answered. */
 export type Hook = (request: IncomingMessage, response: ServerResponse) => boolean
 
-/** A plain HTTP server of one blob under any path, with ranges done right, and a hook in front. */
+/** PEM files. */
+export interface Tls {
+  readonly cert: string
+  readonly key: string
+}
+
+/** An HTTP(S) server of one blob under any path, with ranges done right, and a hook in front. */
 export class BlobServer {
   readonly blob: Buffer
   readonly requests: { method: string; url: string; headers: IncomingMessage['headers'] }[] = []
   hook: Hook = () => false
   readonly #server: Server
+  readonly #scheme: string
   #port = 0
 
-  private constructor(blob: Buffer) {
+  private constructor(blob: Buffer, tls: Tls | undefined) {
     this.blob = blob
-    this.#server = createServer((request, response) => this.#serve(request, response))
+    this.#scheme = tls === undefined ? 'http' : 'https'
+    const serve = (request: IncomingMessage, response: ServerResponse) => this.#serve(request, response)
+    this.#server =
+      tls === undefined
+        ? createServer(serve)
+        : createSecureServer({ cert: readFileSync(tls.cert), key: readFileSync(tls.key) }, serve)
   }
 
-  static async start(blob: Buffer): Promise<BlobServer> {
-    const server = new BlobServer(blob)
+  static async start(blob: Buffer, tls?: Tls): Promise<BlobServer> {
+    const server = new BlobServer(blob, tls)
     server.#port = await listen(server.#server)
     return server
   }
@@ -39,7 +53,7 @@ export class BlobServer {
   }
 
   get url(): string {
-    return `http://${this.host}`
+    return `${this.#scheme}://${this.host}`
   }
 
   async stop(): Promise<void> {
