@@ -144,9 +144,9 @@ void Device::acceptFrontEnd() {
   report(EventLevel::kInfo, "connected", "a front-end has connected");
 }
 
-void Device::dropFrontEnd(const std::string& why) {
+void Device::dropFrontEnd(std::string why) {
   connection_.reset();
-  report(EventLevel::kInfo, "disconnected", why);
+  report(EventLevel::kInfo, "disconnected", std::move(why));
 }
 
 Device::Totals Device::totals() const {

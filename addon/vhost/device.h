@@ -58,7 +58,7 @@ class Device final : private QueueOwner {
   void run();
   [[nodiscard]] int timeoutMs() const;
   void acceptFrontEnd();
-  void dropFrontEnd(const std::string& why);
+  void dropFrontEnd(std::string why);
   void report(EventLevel level, const char* kind, std::string message) const;
 
   const DeviceOptions options_;
