@@ -80,9 +80,17 @@ TEST(vhostQueueWrapsAt65535) {
 }
 
 TEST(vhostQueueStartsAtItsBase) {
-  QueueFixture q({.base = 65535});
-  // The driver's index is 0: nothing is there, one wraps to it.
-  CHECK_EQ(q.take().size(), 1u + 0u);
+  // The next is entry 3; the driver put four more in front of it.
+  QueueFixture q({.size = 8, .base = 3});
+  CHECK(q.run->resumed());
+  std::vector<QueueFixture::Sent> sent;
+  for (int i = 0; i < 4; i++) sent.push_back(q.send());
+  q.publish();
+  const auto taken = q.take();
+  CHECK_EQ(taken.size(), 1u);
+  CHECK_EQ(taken.at(0), sent[3].head);
+  CHECK(q.answer(taken[0], 8));
+  CHECK_EQ(q.run->close(), 4);
 }
 
 TEST(vhostQueueSignalsAsTheGuestWishesByEventIndex) {
