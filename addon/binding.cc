@@ -9,7 +9,7 @@ void registerFiles(Napi::Env env, Napi::Object exports);
 void registerXattrs(Napi::Env env, Napi::Object exports);
 void registerSystem(Napi::Env env, Napi::Object exports);
 void registerCodecs(Napi::Env env, Napi::Object exports);
-void registerDevice(Napi::Env env, Napi::Object exports) __attribute__((weak));
+void registerDevice(Napi::Env env, Napi::Object exports);
 
 namespace {
 
@@ -28,8 +28,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   registerXattrs(env, exports);
   registerSystem(env, exports);
   registerCodecs(env, exports);
-  if (registerDevice != nullptr)
-    registerDevice(env, exports);
+  registerDevice(env, exports);
   return exports;
 }
 
