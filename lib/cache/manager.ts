@@ -21,13 +21,14 @@ import { BlobCacheMetrics } from './metrics.js'
 import { OpenBlob } from './open-blob.js'
 import type { CacheServices } from './services.js'
 import { TempPool } from './temp-pool.js'
-import { WorkerPool, type WorkerPoolOptions } from './worker-pool.js'
+import { WorkerPool } from './worker-pool.js'
 
 export interface CacheManagerOptions {
   readonly log?: Log
   /** Bytes of temporary room for blobs without a usable cache folder. */
   readonly poolBytes?: number
-  readonly workers?: WorkerPoolOptions
+  /** Chunk Workers that outlive the manager; without them it has its own. */
+  readonly workers?: WorkerPool
   readonly limits?: QueueLimits
 }
 
@@ -49,6 +50,7 @@ const SHAPE = [
 
 export class CacheManager {
   readonly #services: CacheServices
+  readonly #ownWorkers: boolean
   readonly #limits: QueueLimits
   readonly #shared = new Map<string, Shared>()
   readonly #closing = new Map<string, Promise<void>>()
@@ -59,8 +61,9 @@ export class CacheManager {
 
   constructor(options: CacheManagerOptions = {}) {
     this.#limits = options.limits ?? DEFAULT_LIMITS
+    this.#ownWorkers = options.workers === undefined
     this.#services = {
-      workers: new WorkerPool(options.workers),
+      workers: options.workers ?? new WorkerPool(),
       pool: new TempPool(options.poolBytes),
       buffers: new Buffers(),
       log: options.log ?? silentLog,
@@ -122,7 +125,7 @@ export class CacheManager {
   /** Closes what is still open; ends the Workers. */
   async close(): Promise<void> {
     await Promise.all([...this.#open].map(blob => blob.close()))
-    await this.#services.workers.close()
+    if (this.#ownWorkers) await this.#services.workers.close()
     this.#services.pool.close()
   }
 

@@ -1,6 +1,6 @@
 /** The reference builder's images as the cache's users: every chunk with the digest that it must have. */
-import { closeSync, openSync, readdirSync, readlinkSync, readSync, statSync } from 'node:fs'
-import { join } from 'node:path'
+import { closeSync, existsSync, openSync, readdirSync, readlinkSync, readSync, statSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { digestOf } from '../../base/digest.js'
 import { RafsImage } from '../../rafs/image.js'
@@ -70,24 +70,27 @@ export function cacheConfig(workDir: string | undefined, validate = false): Cach
 export function bytesOf(fetched: Fetched, i: number, want: ChunkWant, dataPath: string): Uint8Array {
   const place = fetched.placements[i]
   const bytes = new Uint8Array(want.uncompressedSize)
-  const fd = openSync(place === undefined ? dataPath : poolPath(), 'r')
+  const named = existsSync(dataPath) ? dataPath : undefined
+  const path = place === undefined ? (named ?? unnamedFile(dirname(dataPath))) : unnamedFile('/')
+  const fd = openSync(path, 'r')
   readSync(fd, bytes, 0, bytes.byteLength, place?.offset ?? want.uncompressedOffset)
   closeSync(fd)
   return bytes
 }
 
-/** Path of this process's temporary pool: the biggest unnamed file. */
-function poolPath(): string {
+/** The biggest file without a name that this process has below `dir`: its temporary pool, unless told otherwise. */
+function unnamedFile(dir: string): string {
   const files = readdirSync('/proc/self/fd').map(fd => join('/proc/self/fd', fd))
-  const pools = files.filter(path => {
+  const unnamed = files.filter(path => {
     try {
-      return /\.nydus-\d+-\d+\.tmp \(deleted\)$/.test(readlinkSync(path))
+      const target = readlinkSync(path)
+      return target.startsWith(dir) && /\.nydus-\d+-\d+\.tmp \(deleted\)$/.test(target)
     } catch {
       return false
     }
   })
-  const biggest = pools.toSorted((a, b) => statSync(b).size - statSync(a).size)[0]
-  if (biggest === undefined) throw new Error('there is no temporary pool')
+  const biggest = unnamed.toSorted((a, b) => statSync(b).size - statSync(a).size)[0]
+  if (biggest === undefined) throw new Error(`there is no unnamed file in ${dir}`)
   return biggest
 }
 

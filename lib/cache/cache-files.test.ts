@@ -1,0 +1,210 @@
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import type { Log } from '../base/log.js'
+import { silentLog } from '../base/log.js'
+import type { BlobInfo } from './cache.js'
+import { CacheManager } from './manager.js'
+import { TestBackend } from './testing/backend.js'
+import { cacheConfig, firstBlob, openFixture, wrongChunks } from './testing/fixtures.js'
+import { WorkerPool } from './worker-pool.js'
+
+const workers = new WorkerPool({ size: 1 })
+t.teardown(() => workers.close())
+
+interface Warnings extends Log {
+  readonly lines: string[]
+}
+function warnings(): Warnings {
+  const lines: string[] = []
+  return { ...silentLog, lines, warn: (_fields, message) => void lines.push(message) }
+}
+
+interface Filled {
+  readonly workDir: string
+  readonly info: BlobInfo
+  readonly data: string
+  readonly map: string
+  readonly oldMap: string
+  /** Opens the folder with a new manager, reads everything; returns the requests it took. */
+  readonly reread: () => Promise<{ requests: number; wrong: number; warnings: string[] }>
+}
+
+/** A folder that a manager has filled completely and left. */
+async function filled(t: Test): Promise<Filled> {
+  const fixture = await openFixture('v6-lz4-64k')
+  t.teardown(() => fixture.image.close())
+  const { info, wants } = firstBlob(fixture)
+  const workDir = t.testdir()
+  const reread = async () => {
+    const backend = new TestBackend(fixture.dir)
+    const log = warnings()
+    const manager = new CacheManager({ log, workers })
+    const blob = await manager.open(info, backend, cacheConfig(workDir))
+    const wrong = await wrongChunks(blob, wants, workDir)
+    await manager.close()
+    return { requests: backend.asked.length, wrong: wrong.length, warnings: log.lines }
+  }
+  t.equal((await reread()).wrong, 0)
+  const path = (suffix: string): string => join(workDir, info.id + suffix)
+  return {
+    workDir,
+    info,
+    data: path('.blob.data'),
+    map: path('.blob.data.chunk_map'),
+    oldMap: path('.chunk_map'),
+    reread,
+  }
+}
+
+t.test('files are what Nydus writes', async t => {
+  const { data, map, oldMap, info, workDir } = await filled(t)
+  t.equal(statSync(data).size, info.uncompressedSize)
+  const bytes = readFileSync(map)
+  t.equal(bytes.length, 4096 + Math.ceil(info.chunkCount / 8))
+  t.equal(bytes.subarray(0, 16).toString('hex'), '50414d420100000050414d4300000000')
+  t.ok(bytes.subarray(16, 4096).every(byte => byte === 0))
+  const bits = bytes.subarray(4096)
+  const last = (0xff00 >> (info.chunkCount % 8 || 8)) & 0xff
+  t.ok(bits.subarray(0, -1).every(byte => byte === 0xff))
+  t.equal(bits.at(-1), last)
+  const meta = readFileSync(join(workDir, `${info.id}.blob.meta`))
+  t.equal(meta.length, Math.ceil(info.ci.uncompressedSize / 4096) * 4096 + 4096)
+  t.equal(meta.readUInt32LE(meta.length - 4096), 0xb10b_b10b)
+  t.equal(meta.readUInt32LE(meta.length - 4), 0xb10b_b10b)
+  t.equal(statSync(oldMap).ino, statSync(map).ino, 'one map under the names of both ages')
+})
+
+t.test('a filled folder is used without a request', async t => {
+  const { reread } = await filled(t)
+  t.match(await reread(), { requests: 0, wrong: 0, warnings: [] })
+})
+
+t.test('a map that only has the name of Nydus 2.2 is found', async t => {
+  const { map, reread } = await filled(t)
+  rmSync(map)
+  t.match(await reread(), { requests: 0, wrong: 0 })
+})
+
+t.test('a legacy map (version 0) is used', async t => {
+  const { map, reread } = await filled(t)
+  const bytes = readFileSync(map)
+  bytes.fill(0, 4, 16)
+  writeFileSync(map, bytes)
+  t.match(await reread(), { requests: 0, wrong: 0 })
+})
+
+const DAMAGES: readonly [what: string, damage: (files: Filled) => void, warning: RegExp][] = [
+  ['a map that is cut short', ({ map }) => truncateSync(map, 4100), /its chunk map has 4100 bytes/],
+  ['an empty map', ({ map }) => truncateSync(map, 0), /unfinished/],
+  [
+    'a map with another magic',
+    ({ map }) => writeFileSync(map, Buffer.alloc(statSync(map).size, 7)),
+    /unknown header/,
+  ],
+  ['a map of another version', ({ map }) => patch(map, 4, 9), /version 9/],
+  ['a map without its data', ({ data }) => rmSync(data), /chunk map without a data file/],
+  [
+    'data of another, longer blob',
+    ({ data }) => truncateSync(data, 1 << 30),
+    /data file has 1073741824 bytes/,
+  ],
+]
+
+function patch(path: string, offset: number, byte: number): void {
+  const bytes = readFileSync(path)
+  bytes[offset] = byte
+  writeFileSync(path, bytes)
+}
+
+for (const [what, damage, warning] of DAMAGES)
+  t.test(`${what}: discarded and filled again`, async t => {
+    const files = await filled(t)
+    damage(files)
+    const again = await files.reread()
+    t.equal(again.wrong, 0)
+    t.ok(again.requests > 0)
+    t.match(again.warnings.join('\n'), warning)
+    t.match(await files.reread(), { requests: 0, wrong: 0, warnings: [] })
+    t.equal(statSync(files.oldMap).ino, statSync(files.map).ino)
+  })
+
+t.test('a data file that is shorter is extended: its chunks are where the map says', async t => {
+  const { data, info, reread } = await filled(t)
+  const size = info.uncompressedSize
+  truncateSync(data, size - 1)
+  truncateSync(data, size)
+  truncateSync(data, size - 4096)
+  await reread()
+  t.equal(statSync(data).size, size)
+})
+
+t.test('a damaged chunk table is fetched again', async t => {
+  const { workDir, info, data, map, oldMap, reread } = await filled(t)
+  const meta = join(workDir, `${info.id}.blob.meta`)
+  for (const damage of [() => truncateSync(meta, 100), () => patch(meta, statSync(meta).size - 1, 0)]) {
+    damage()
+    for (const path of [data, map, oldMap]) rmSync(path)
+    const again = await reread()
+    t.match(again, { wrong: 0, warnings: [/chunk table is fetched anew/] })
+    t.equal(readFileSync(meta).readUInt32LE(statSync(meta).size - 4), 0xb10b_b10b)
+  }
+})
+
+t.test('data in compressed form, whose map has the same name, is left alone', async t => {
+  const { data, map, workDir, info, reread } = await filled(t)
+  const raw = join(workDir, `${info.id}.blob.raw`)
+  renameSync(data, raw)
+  const before = readFileSync(map)
+  const again = await reread()
+  t.ok(again.requests > 0)
+  t.match(again.warnings, [/compressed form/])
+  t.same(readFileSync(map), before)
+  t.notOk(existsSync(data))
+})
+
+t.test('a folder that cannot be made: one warning, and reads go on', async t => {
+  const fixture = await openFixture('v6-batch')
+  const { info, wants } = firstBlob(fixture)
+  const root = t.testdir({ file: '' })
+  mkdirSync(join(root, 'dir'))
+  const log = warnings()
+  const manager = new CacheManager({ log, workers })
+  t.teardown(async () => {
+    await manager.close()
+    await fixture.image.close()
+  })
+  const blob = await manager.open(
+    info,
+    new TestBackend(fixture.dir),
+    cacheConfig(join(root, 'file', 'cache')),
+  )
+  t.equal(blob.handle.fileId, 0)
+  t.same(await wrongChunks(blob, wants, '/nowhere'), [])
+  t.equal(log.lines.length, 1)
+  t.match(log.lines, [/cannot be used for this blob: it is read without a cache/])
+})
+
+t.test('blob ids that would leave the folder are refused', async t => {
+  const fixture = await openFixture('v6-batch')
+  const { info } = firstBlob(fixture)
+  const manager = new CacheManager({ workers })
+  t.teardown(async () => {
+    await manager.close()
+    await fixture.image.close()
+  })
+  const backend = new TestBackend(fixture.dir)
+  for (const id of ['', '.', '..', '../x', 'a/b', 'a\0b', 'a b', 'é', 'x'.repeat(201)])
+    await t.rejects(manager.open({ ...info, id }, backend, cacheConfig(t.testdirName)), {
+      code: 'BLOB_BAD_ID',
+    })
+})
