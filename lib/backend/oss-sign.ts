@@ -80,5 +80,5 @@ export function makeOssSigner(account: {
 
 /** `cn-hangzhou` of `oss-cn-hangzhou-internal.aliyuncs.com`; undefined when the endpoint names no region. */
 export function regionOf(endpoint: string): string | undefined {
-  return /^oss-([a-z0-9-]+?)(-internal)?\.[^/]+$/.exec(endpoint)?.[1]
+  return /^oss-(?!accelerate)([a-z0-9-]+?)(-internal)?\.[^/]+$/.exec(endpoint)?.[1]
 }

@@ -67,7 +67,7 @@ export class FaultProxy {
     this.#upstream = upstream
   }
 
-  /** Without `upstream` it is a forward proxy: absolute URLs and CONNECT. */
+  /** Without `upstream` it is a forward proxy: absolute URLs and CONNECT. With it, all goes there. */
   static async start(upstream?: string): Promise<FaultProxy> {
     const proxy = new FaultProxy(upstream === undefined ? undefined : new URL(upstream))
     await proxy.start()
@@ -150,6 +150,7 @@ export class FaultProxy {
 
   #forward(request: IncomingMessage, body: Buffer, fault: Fault, response: ServerResponse): void {
     const target = new URL(request.url ?? '/', this.#upstream)
+    if (this.#upstream !== undefined) target.host = this.#upstream.host
     const headers = { ...request.headers, connection: 'close' }
     if (fault === 'ignore-range') delete headers.range
     const onward = httpRequest(target, { method: request.method ?? 'GET', headers, agent: false }, answer => {
