@@ -36,3 +36,9 @@ export async function showsFixture(t: Test, guest: Guest, folder: string, fixtur
   const entries = expected.toString().trimEnd().split('\n').length
   t.strictSame(result, { entries, differences: 0, lines: [] }, `${folder} shows ${fixture.name}`)
 }
+
+/** Asserts that the guest's kernel has logged nothing about its driver, and no warning of its own. */
+export async function kernelIsContent(t: Test, guest: Guest): Promise<void> {
+  const { output } = await guest.trySh(`dmesg | grep -iE 'virtio.?fs|fuse: |bad used|WARNING|BUG|Call Trace'`)
+  t.equal(output, '', 'no complaints in dmesg')
+}

@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import type { InstanceOptions } from '../daemon.js'
 import { FIXTURES, type Fixture } from '../fixtures.js'
-import { daemonFor, guestFor, showsFixture } from '../stage.js'
+import { daemonFor, guestFor, kernelIsContent, showsFixture } from '../stage.js'
 
 const daemon = await daemonFor(t)
 const guest = await guestFor(t, daemon)
@@ -55,3 +55,7 @@ for (const fixture of FIXTURES) {
     })
   })
 }
+
+t.test('the guest kernel has nothing to complain about', async t => {
+  await kernelIsContent(t, guest)
+})

@@ -4,7 +4,7 @@ import t from 'tap'
 import { ApiError } from '../daemon.js'
 import { fixtureNamed } from '../fixtures.js'
 import { GuestError } from '../guest/guest.js'
-import { daemonFor, guestFor, showsFixture } from '../stage.js'
+import { daemonFor, guestFor, kernelIsContent, showsFixture } from '../stage.js'
 
 const v5 = fixtureNamed('v5-lz4-blake3')
 const v6 = fixtureNamed('v6-zstd-blake3')
@@ -77,16 +77,18 @@ t.test('files and folders held open over an unmount fail cleanly and never becom
   await daemon.mount('/held', v6.bootstrap, { blobs: v6.blobs })
   const file = await guest.open(`/mnt/held/${BIG}`)
   t.equal((await guest.read(file, 0, 4096)).length, 4096)
-  await guest.sh('(cd /mnt/held/deep && exec sleep 1000) >/dev/null 2>&1 &')
+  const deep = await guest.open('/mnt/held/deep')
+  const throughDeep = `ls /proc/$(pidof agent)/fd/${deep}/level0`
+  t.match(await guest.sh(throughDeep), 'level1')
   await daemon.umount('/held')
   t.ok(GONE.includes(await errnoOf(guest.read(file, BIG_SIZE - 4096, 4096))), 'a read of the open file fails')
 
   await daemon.mount('/held', v5.bootstrap, { blobs: v5.blobs })
   t.ok(GONE.includes(await errnoOf(guest.read(file, BIG_SIZE - 8192, 4096))), 'also with another image there')
-  t.equal((await guest.trySh('ls /proc/$(pidof sleep)/cwd/')).code, 1, 'the old working directory is gone')
+  t.equal((await guest.trySh(throughDeep)).code, 1, 'nothing is found through the open folder')
   t.equal(sha256(await guest.readFile(`/mnt/held/${BIG}`)), BIG_SHA256, 'the new image is there')
   await guest.close(file)
-  await guest.sh('kill $(pidof sleep)')
+  await guest.close(deep)
   await daemon.umount('/held')
 })
 
@@ -150,4 +152,8 @@ t.test('nothing can be written', async t => {
     t.match(output, /Read-only file system/, command)
   }
   await showsFixture(t, guest, '/mnt/a/other', layers)
+})
+
+t.test('the guest kernel has nothing to complain about', async t => {
+  await kernelIsContent(t, guest)
 })
