@@ -40,8 +40,25 @@ export function seconds(view: DataView, at: number): number {
   return value
 }
 
-/** memcmp of two names, the shorter one first when it is a prefix: < 0, 0 or > 0. */
-export function compareNames(
+/** How many bytes two names have in common at their start, of which `known` need not be looked at. */
+export function sharedBytes(
+  a: Uint8Array,
+  aStart: number,
+  aLength: number,
+  b: Uint8Array,
+  bStart: number,
+  bLength: number,
+  known: number,
+): number {
+  const limit = aLength < bLength ? aLength : bLength
+  let i = known
+  while (i < limit && a[aStart + i] === b[bStart + i]) i++
+  return i
+}
+
+/** memcmp of two names that share `shared` bytes, the shorter one first when it is a prefix: < 0, 0 or > 0. */
+export function orderAt(
+  shared: number,
   a: Uint8Array,
   aStart: number,
   aLength: number,
@@ -49,12 +66,8 @@ export function compareNames(
   bStart: number,
   bLength: number,
 ): number {
-  const common = aLength < bLength ? aLength : bLength
-  for (let i = 0; i < common; i++) {
-    const difference = (a[aStart + i] ?? 0) - (b[bStart + i] ?? 0)
-    if (difference !== 0) return difference
-  }
-  return aLength - bLength
+  if (shared >= aLength || shared >= bLength) return aLength - bLength
+  return (a[aStart + shared] ?? 0) - (b[bStart + shared] ?? 0)
 }
 
 /** An image that cannot be used. */

@@ -1,7 +1,7 @@
 /** RAFS v5 folders: children have consecutive indexes in name order (rafs-v5.md §4). */
 import { ERRNO } from '../base/errors.js'
 import type { DirSink } from '../vfs/filesystem.js'
-import { compareNames, type Bootstrap } from './bootstrap.js'
+import { orderAt, sharedBytes, type Bootstrap } from './bootstrap.js'
 import type { InodeV5 } from './inode-v5.js'
 import type { ImageDir } from './reader.js'
 import { NAME_MAX, S_IFDIR, S_IFMT } from './layout/flags.js'
@@ -23,16 +23,31 @@ export class DirV5 implements ImageDir {
   /** Inode number of the child of that name; -ENOENT, -EIO. */
   find(bytes: Uint8Array, start: number, length: number): number {
     const inode = this.#inode
+    const boot = this.#boot.bytes
+    // Names between two others share the bytes that those share with the wanted one: they are not compared again.
+    let lowShared = 0
+    let highShared = 0
     let first = 0
     let last = inode.childCount - 1
     while (first <= last) {
       const middle = (first + last) >>> 1
       const record = inode.record(inode.childIndex + middle)
       if (record < 0 || !inode.openName(record)) return -ERRNO.EIO
-      const order = compareNames(bytes, start, length, this.#boot.bytes, inode.name, inode.nameLength)
-      if (order === 0) return inode.inoOf(record)
-      if (order > 0) first = middle + 1
-      else last = middle - 1
+      const known = lowShared < highShared ? lowShared : highShared
+      const shared = sharedBytes(bytes, start, length, boot, inode.name, inode.nameLength, known)
+      const order = orderAt(shared, bytes, start, length, boot, inode.name, inode.nameLength)
+      if (order === 0)
+        // In a folder that is not sorted, bytes were skipped that differ: no name may pass for another.
+        return sharedBytes(bytes, start, length, boot, inode.name, inode.nameLength, 0) === length
+          ? inode.inoOf(record)
+          : -ERRNO.EIO
+      if (order > 0) {
+        first = middle + 1
+        lowShared = shared
+      } else {
+        last = middle - 1
+        highShared = shared
+      }
     }
     return -ERRNO.ENOENT
   }

@@ -1,8 +1,7 @@
 /** RAFS v6 folders: dirent blocks, searched and listed in place (rafs-v6.md §6.4). */
 import { ERRNO } from '../base/errors.js'
 import type { DirSink } from '../vfs/filesystem.js'
-import { compareNames, u64, type Bootstrap } from './bootstrap.js'
-import type { InodeV6 } from './inode-v6.js'
+import { orderAt, sharedBytes, u64, type Bootstrap } from './bootstrap.js'
 import type { ImageDir } from './reader.js'
 import { NAME_MAX, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_IFSOCK } from './layout/flags.js'
 import { DirentV6, V6_FILE_TYPE } from './layout/v6.js'
@@ -20,10 +19,17 @@ MODES[V6_FILE_TYPE.FIFO] = S_IFIFO
 MODES[V6_FILE_TYPE.SOCK] = S_IFSOCK
 MODES[V6_FILE_TYPE.SYMLINK] = S_IFLNK
 
+/** What a folder's blocks lie in: the inode that is loaded. */
+export interface FlatData {
+  readonly size: number
+  /** Where byte `offset` (a multiple of the block size) is in the bootstrap; all of the block up to `size` is there. */
+  flatAt(offset: number): number
+}
+
 /** One per reader; works on the folder that `inode` holds. `#block…` and `#name…` are the block and name looked at last. */
 export class DirV6 implements ImageDir {
   readonly #boot: Bootstrap
-  readonly #inode: InodeV6
+  readonly #inode: FlatData
   readonly #blockSize: number
   #block = 0
   #blockLength = 0
@@ -32,7 +38,7 @@ export class DirV6 implements ImageDir {
   #name = 0
   #nameLength = 0
 
-  constructor(boot: Bootstrap, inode: InodeV6, blockSize: number) {
+  constructor(boot: Bootstrap, inode: FlatData, blockSize: number) {
     this.#boot = boot
     this.#inode = inode
     this.#blockSize = blockSize
@@ -40,27 +46,73 @@ export class DirV6 implements ImageDir {
 
   /** nid of the entry of that name; -ENOENT, -EIO. */
   find(bytes: Uint8Array, start: number, length: number): number {
+    const boot = this.#boot.bytes
     const blocks = Math.ceil(this.#inode.size / this.#blockSize)
     if (blocks === 0) return -ERRNO.ENOENT
+    // Names between two others share the bytes that those share with the wanted one: they are not compared again.
+    let lowShared = 0
+    let highShared = 0
     // The last block whose first name is not behind the wanted one.
     let low = 0
     let high = blocks - 1
     while (low < high) {
       const middle = low + Math.ceil((high - low) / 2)
       if (!this.#openBlock(middle) || !this.#openName(0)) return -ERRNO.EIO
-      if (this.#compare(bytes, start, length) >= 0) low = middle
-      else high = middle - 1
+      const known = lowShared < highShared ? lowShared : highShared
+      const shared = sharedBytes(bytes, start, length, boot, this.#name, this.#nameLength, known)
+      if (orderAt(shared, bytes, start, length, boot, this.#name, this.#nameLength) >= 0) {
+        low = middle
+        lowShared = shared
+      } else {
+        high = middle - 1
+        highShared = shared
+      }
     }
     if (!this.#openBlock(low)) return -ERRNO.EIO
+    return this.#findInBlock(bytes, start, length, lowShared, highShared)
+  }
+
+  /** Everything in locals: this loop is most of what a look-up costs. */
+  #findInBlock(
+    bytes: Uint8Array,
+    start: number,
+    length: number,
+    lowShared: number,
+    highShared: number,
+  ): number {
+    const { view, bytes: boot } = this.#boot
+    const block = this.#block
+    const blockLength = this.#blockLength
+    const names = this.#entries * DirentV6.size
     let first = 0
     let last = this.#entries - 1
     while (first <= last) {
       const middle = (first + last) >>> 1
-      if (!this.#openName(middle)) return -ERRNO.EIO
-      const order = this.#compare(bytes, start, length)
-      if (order === 0) return this.#nid(middle)
-      if (order > 0) first = middle + 1
-      else last = middle - 1
+      const at = block + middle * DirentV6.size + DIRENT.nameoff
+      const nameStart = view.getUint16(at, true)
+      const nameEnd =
+        middle + 1 < this.#entries ? view.getUint16(at + DirentV6.size, true) : this.#endOfLast(nameStart)
+      const nameLength = nameEnd - nameStart
+      if (nameStart < names || nameEnd > blockLength || nameLength <= 0 || nameLength > NAME_MAX)
+        return -ERRNO.EIO
+      const name = block + nameStart
+      const limit = length < nameLength ? length : nameLength
+      let shared = lowShared < highShared ? lowShared : highShared
+      while (shared < limit && bytes[start + shared] === boot[name + shared]) shared++
+      const order =
+        shared < limit ? (bytes[start + shared] ?? 0) - (boot[name + shared] ?? 0) : length - nameLength
+      if (order === 0)
+        // In a folder that is not sorted, bytes were skipped that differ: no name may pass for another.
+        return sharedBytes(bytes, start, length, boot, name, nameLength, 0) === length
+          ? this.#nid(middle)
+          : -ERRNO.EIO
+      if (order > 0) {
+        first = middle + 1
+        lowShared = shared
+      } else {
+        last = middle - 1
+        highShared = shared
+      }
     }
     return -ERRNO.ENOENT
   }
@@ -100,10 +152,6 @@ export class DirV6 implements ImageDir {
     return taken
   }
 
-  #compare(bytes: Uint8Array, start: number, length: number): number {
-    return compareNames(bytes, start, length, this.#boot.bytes, this.#name, this.#nameLength)
-  }
-
   #openBlock(block: number): boolean {
     const offset = block * this.#blockSize
     this.#block = this.#inode.flatAt(offset)
@@ -115,23 +163,24 @@ export class DirV6 implements ImageDir {
     return true
   }
 
-  /** A name ends where the next begins; the last one at a NUL or at the end of the block. */
+  /** A name ends where the next begins. */
   #openName(entry: number): boolean {
     const view = this.#boot.view
     const at = this.#block + entry * DirentV6.size + DIRENT.nameoff
     const start = view.getUint16(at, true)
-    let end: number
-    if (entry + 1 < this.#entries) {
-      end = view.getUint16(at + DirentV6.size, true)
-    } else {
-      end = start
-      while (end < this.#blockLength && end - start <= NAME_MAX && view.getUint8(this.#block + end) !== 0)
-        end++
-    }
+    const end = entry + 1 < this.#entries ? view.getUint16(at + DirentV6.size, true) : this.#endOfLast(start)
     if (start < this.#entries * DirentV6.size || end > this.#blockLength) return false
     this.#name = this.#block + start
     this.#nameLength = end - start
     return this.#nameLength > 0 && this.#nameLength <= NAME_MAX
+  }
+
+  /** The last name of a block ends at a NUL or with the block. */
+  #endOfLast(start: number): number {
+    const bytes = this.#boot.bytes
+    let end = start
+    while (end < this.#blockLength && end - start <= NAME_MAX && bytes[this.#block + end] !== 0) end++
+    return end
   }
 
   /** -EIO when it cannot be the number of an inode of this file. */

@@ -29,7 +29,7 @@ const INDEX = ChunkIndexV6.at
 const MAX_NSEC = 999_999_999
 
 /** One per reader: `load` points it at an inode; every other member is about the inode loaded last. */
-export class InodeV6 implements ImageInode {
+export class InodeV6 implements ImageInode, FlatData {
   nid = 0
   mode = 0
   size = 0
