@@ -110,6 +110,13 @@ export class RafsImage {
     return this.#file.length
   }
 
+  /** Bytes of the bootstrap: what the extents of `reader.readlink` and `reader.getxattr` name. For tools. */
+  bytes(offset: number, length: number): Uint8Array {
+    if (!this.#boot.has(offset, length))
+      throw badImage('RAFS_TRUNCATED', this.#boot, `bytes ${offset}+${length} lie behind its end`)
+    return this.#boot.bytes.subarray(offset, offset + length)
+  }
+
   /** What lanes need; `blobs[i]` belongs to blob i. Valid until `close`. */
   handle(blobs: readonly BlobHandle[]): ImageHandle {
     if (this.#registered === 0) this.#registered = native.registerFile(this.#file.file.fd, this.#file.length)

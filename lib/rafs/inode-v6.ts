@@ -4,6 +4,7 @@ import type { Attr, ExtentSink } from '../vfs/filesystem.js'
 import { seconds, u64, type Bootstrap } from './bootstrap.js'
 import type { Blobs } from './blobs.js'
 import type { ChunkPlace } from './chunks.js'
+import type { FlatData } from './dir-v6.js'
 import { S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK } from './layout/flags.js'
 import {
   ChunkIndexV6,
