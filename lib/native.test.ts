@@ -114,7 +114,7 @@ t.test('every function refuses arguments of the wrong kind before it does anythi
   ]
   for (const [name, args] of calls) {
     const call = native[name] as (...args: unknown[]) => unknown
-    t.throws(() => call(...args), badArgument, `${name}(${args.map(String).join()})`)
+    t.throws(() => call(...args), badArgument, `${name}(${JSON.stringify(args)})`)
   }
 })
 
