@@ -57,7 +57,11 @@ export async function runDaemon(options: DaemonOptions, env: Environment): Promi
     })
     const why = await Promise.race([stopping.stopped, started.then(() => stopping.stopped)])
     log.info({ why }, 'nydusd ends')
-    setTimeout(() => process.exit(0), END_MS).unref()
+    setTimeout(() => {
+      log.warn({}, 'the end takes too long: leaving without it')
+      flush()
+      process.exit(0)
+    }, END_MS).unref()
     ends.onError = error => log.warn({ error: explain(error) }, 'the end was not clean')
   } finally {
     await ends.run()

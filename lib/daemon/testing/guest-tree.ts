@@ -54,7 +54,7 @@ async function xattrsOf(fuse: FuseClient, node: bigint): Promise<Record<string, 
   const names = await fuse.listxattr(node)
   if (names.length === 0) return undefined
   const out: Record<string, string> = {}
-  for (const name of names.toSorted(Buffer.compare))
+  for (const name of names.toSorted((a, b) => Buffer.compare(a, b)))
     out[name.toString('latin1')] = (await fuse.getxattr(node, name)).toString('hex')
   return out
 }

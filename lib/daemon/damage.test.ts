@@ -1,0 +1,79 @@
+/** A chunk damaged in the backend: that read fails, the cache does not keep it, the log names it, a repair heals it. */
+import { closeSync, cpSync, openSync, readSync, writeSync } from 'node:fs'
+import { setTimeout as delay } from 'node:timers/promises'
+import t from 'tap'
+import { FIXTURES } from '../../vm-tests/fixtures.js'
+import { RafsImage } from '../rafs/image.js'
+import { expected, fixtureNamed } from '../rafs/testing/fixtures.js'
+import { connectGuest, startDaemon } from './testing/daemon.js'
+import { guestTree, nodeAt, readAll } from './testing/guest-tree.js'
+import { tempDir } from './testing/temp-dir.js'
+
+const PATH = '/sizes/f524289'
+const SIZE = 524_289
+
+/** Where the first chunk of the file starts in its blob, as the image itself tells (v5). */
+async function firstChunk(bootstrap: string) {
+  const image = await RafsImage.open({ path: bootstrap, xattrs: false, validate: false })
+  const ino = image.resolve(Buffer.from(PATH)) ?? -1
+  const [chunk] = [...image.chunks(ino)]
+  const record = chunk?.want.record
+  const id = image.blobs[chunk?.blob ?? -1]?.id
+  await image.close()
+  if (record === undefined || record.compressedOffset === 0 || id === undefined)
+    throw new Error('no chunk record')
+  return { id, offset: record.compressedOffset, size: record.compressedSize, index: record.index }
+}
+
+function flip(path: string, offset: number): void {
+  const fd = openSync(path, 'r+')
+  const byte = Buffer.alloc(1)
+  readSync(fd, byte, 0, 1, offset)
+  writeSync(fd, Buffer.of(byte.readUInt8() ^ 0xff), 0, 1, offset)
+  closeSync(fd)
+}
+
+for (const cached of [true, false])
+  for (const digestValidate of [true, false])
+    t.test(`${cached ? 'blobcache' : 'no cache'}, digest_validate ${digestValidate}`, async t => {
+      const fixture = FIXTURES.find(({ name }) => name === 'v5-zstd-sha256')
+      if (fixture === undefined) throw new Error('no fixture')
+      const blobs = tempDir(t)
+      cpSync(fixture.blobs, blobs, { recursive: true })
+      const chunk = await firstChunk(fixture.bootstrap)
+      const place = chunk.offset + Math.floor(chunk.size / 2)
+      flip(`${blobs}/${chunk.id}`, place)
+
+      const daemon = await startDaemon(t)
+      const options = { blobs, digestValidate, ...(cached && { workDir: `${daemon.folder}/cache` }) }
+      await daemon.mount('/a', fixture.bootstrap, options)
+      const fuse = await connectGuest(t, daemon)
+      const node = await nodeAt(fuse, `/a${PATH}`)
+      const read = () => readAll(fuse, node, SIZE)
+      await t.rejects(
+        read(),
+        { code: 'FRONTEND_FUSE_ERROR', errno: 'EIO' } as object,
+        'the damaged bytes do not reach the guest',
+      )
+      await t.rejects(
+        read(),
+        { code: 'FRONTEND_FUSE_ERROR', errno: 'EIO' } as object,
+        'nor do they from the cache',
+      )
+      const other = await nodeAt(fuse, '/a/sizes')
+      t.ok(other > 0n, 'the rest of the image is there')
+      while (!daemon.log.includes('"msg":"a read failed"')) await delay(5)
+      const line = daemon.log.split('\n').find(at => at.includes('"msg":"a read failed"')) ?? ''
+      t.ok(line.includes(chunk.id), `names the blob: ${line}`)
+      t.match(line, new RegExp(`chunk ${chunk.index}\\b`), 'names the chunk')
+      t.ok(line.includes(`at ${chunk.offset})`), 'names the offset')
+      const events = (await daemon.api('GET', 'daemon/events')) as { errors: string[] }
+      t.ok(
+        events.errors.some(error => error.includes(chunk.id)),
+        'the events tell it, too',
+      )
+
+      flip(`${blobs}/${chunk.id}`, place)
+      t.equal((await read()).length, SIZE, 'healed')
+      t.strictSame(await guestTree(fuse, '/a'), expected(fixtureNamed(fixture.name)))
+    })
