@@ -16,7 +16,7 @@ const FLOW = {
   rafs: ['cache/cache.ts', 'cache/layout.ts', 'vfs/filesystem.ts'],
   vfs: [],
   fuse: ['vfs/filesystem.ts'],
-  build: ['rafs/layout', 'cache/cache.ts', 'cache/layout.ts'],
+  build: ['rafs/layout', 'rafs/image.ts', 'cache/cache.ts', 'cache/layout.ts', 'vfs/filesystem.ts'],
   oci: ['backend'],
 }
 

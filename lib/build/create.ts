@@ -21,8 +21,9 @@ import { readDirSource } from './dir-source.js'
 import { finishBlob } from './finish-blob.js'
 import type { BuiltBlob, BuiltImage } from './image.js'
 import { isFirstName, orderOf, type Order } from './order.js'
+import { prefetchNodes } from './prefetch-list.js'
 import { readTarSource } from './tar-source.js'
-import { ROOT, TYPE, type Tree } from './tree.js'
+import { TYPE, type Tree } from './tree.js'
 import type { WhiteoutSpec } from './whiteout.js'
 import { WorkerPool } from './worker-pool.js'
 import { writeV5 } from './writer-v5.js'
@@ -70,28 +71,6 @@ export interface CreateProgress extends Progress {
 }
 
 const PAGE = 4096
-
-/** Nodes for a list of paths: image paths, or host paths below `source`; unmatched ones are dropped (rafs-v5.md §9). */
-function prefetchNodes(tree: Tree, options: CreateOptions): number[] {
-  const nodes: number[] = []
-  for (const line of options.prefetchPaths) {
-    const text = line.trim()
-    if (text === '') continue
-    const found = lookup(tree, text) ?? (text.startsWith(options.source) ? lookup(tree, text.slice(options.source.length)) : undefined)
-    if (found !== undefined && !nodes.includes(found)) nodes.push(found)
-  }
-  return nodes
-}
-
-function lookup(tree: Tree, path: string): number | undefined {
-  let node = ROOT
-  for (const part of path.split('/')) {
-    if (part === '' || part === '.') continue
-    node = tree.child(node, Buffer.from(part))
-    if (!tree.isNode(node)) return undefined
-  }
-  return node
-}
 
 /** Files in the order of their data: those to be prefetched first, then all by number. */
 function* dataOrder(tree: Tree, order: Order, prefetch: readonly number[]): Generator<number> {
@@ -152,6 +131,7 @@ export async function createImage(options: CreateOptions, progress: CreateProgre
       digester: options.digester,
       prefetch: options.prefetchPolicy === 'fs' ? prefetch : [],
       encrypted: options.encrypt,
+      xattrFlag: tree.hasXattrs,
     })
     const write = options.version === 5 ? writeV5 : writeV6
     const finished = await finishBlob(
@@ -218,7 +198,7 @@ async function fill(
     const source = readDirSource(options.source, options.whiteoutSpec, entries => progress.found(entries))
     const { tree } = source
     const order = orderOf(tree)
-    const prefetch = options.prefetchPolicy === 'none' ? [] : prefetchNodes(tree, options)
+    const prefetch = options.prefetchPolicy === 'none' ? [] : prefetchNodes(tree, options.prefetchPaths, options.source)
     const chunker = new Chunker(tree, chunks, pool, writer, options.chunkSize, progress)
     for (const node of dataOrder(tree, order, prefetch)) await chunker.addFile(node, source.path(node), tree.size(node))
     await chunker.finish()
@@ -237,5 +217,5 @@ async function fill(
   const order = orderOf(tree)
   if (sink.offset === 0 && tree.count === 1 && bytes.offset === 0)
     throw new NydusError('BUILD_SOURCE', 'EINVAL', `${options.source} is empty`)
-  return { tree, order, prefetch: options.prefetchPolicy === 'none' ? [] : prefetchNodes(tree, options), readaheadSize: 0 }
+  return { tree, order, prefetch: options.prefetchPolicy === 'none' ? [] : prefetchNodes(tree, options.prefetchPaths, options.source), readaheadSize: 0 }
 }

@@ -41,6 +41,8 @@ export interface BuiltImage {
   /** Nodes to be prefetched, in the user's order. */
   readonly prefetch: readonly number[]
   readonly encrypted: boolean
+  /** Superblock flag HAS_XATTR. */
+  readonly xattrFlag: boolean
 }
 
 const COMPRESSOR_FLAG = {
@@ -56,7 +58,7 @@ export function commonFlags(image: BuiltImage): number {
     COMPRESSOR_FLAG[image.compressor] |
     (image.digester === 'sha256' ? RAFS_FLAG.DIGEST_SHA256 : RAFS_FLAG.DIGEST_BLAKE3) |
     RAFS_FLAG.EXPLICIT_UIDGID |
-    (image.tree.hasXattrs ? RAFS_FLAG.HAS_XATTR : 0)
+    (image.xattrFlag ? RAFS_FLAG.HAS_XATTR : 0)
   )
 }
 
