@@ -40,7 +40,7 @@ export class BlobStore {
   readonly #services: CacheServices
   #table: ChunkTable | undefined
   #loading: { readonly by: BlobLane; readonly done: Promise<void> } | undefined
-  #degradedUntil = 0
+  #degradedUntil = -Infinity
   #warned = false
 
   private constructor(
@@ -114,7 +114,7 @@ export class BlobStore {
 
   /** Members go to the data file at the moment; otherwise to the temporary pool. */
   get storesInFile(): boolean {
-    return this.#files?.writable === true && performance.now() >= this.#degradedUntil
+    return this.#files?.writable === true && this.#services.clock.now() >= this.#degradedUntil
   }
 
   get hasFiles(): boolean {
@@ -297,7 +297,7 @@ export class BlobStore {
   }
 
   #degrade(error: unknown): void {
-    this.#degradedUntil = performance.now() + DEGRADED_MS
+    this.#degradedUntil = this.#services.clock.now() + DEGRADED_MS
     if (this.#warned) return
     this.#warned = true
     this.#services.log.warn(

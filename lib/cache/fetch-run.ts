@@ -52,7 +52,9 @@ export class FetchRun {
   readonly #pinned: PoolEntry[] = []
   /** Keys of units whose bytes were wrong once. */
   readonly #fresh = new Set<number>()
-  #workerDied = false
+  #round = 0
+  /** Round in which Workers died; another one is not forgiven. */
+  #workersDied: number | undefined
   #backendBytes = 0
 
   constructor(wants: readonly ChunkWant[], options: RunOptions) {
@@ -69,10 +71,10 @@ export class FetchRun {
       metrics.total++
       if (open.length === 0) metrics.wholeHits++
       else if (open.length < this.#wants.length) metrics.partialHits++
-      for (let round = 0; open.length > 0; round++) {
-        const failure = await this.#round(open)
+      for (; open.length > 0; this.#round++) {
+        const failure = await this.#obtain(open)
         open = this.#open()
-        if (open.length > 0 && round >= MAX_ROUNDS) throw failure ?? this.#unsettled()
+        if (open.length > 0 && this.#round >= MAX_ROUNDS) throw failure ?? this.#unsettled()
       }
     } catch (error) {
       this.#release()
@@ -111,7 +113,7 @@ export class FetchRun {
   }
 
   /** Returns the last failure that another round may cure; throws what none can. */
-  async #round(open: readonly number[]): Promise<NydusError | undefined> {
+  async #obtain(open: readonly number[]): Promise<NydusError | undefined> {
     const { lane, signal } = this.#options
     signal.throwIfAborted()
     await this.#store.prepare(lane, signal)
@@ -304,9 +306,8 @@ export class FetchRun {
       return true
     }
     if (error.code === 'CACHE_WORKER_DIED') {
-      const first = !this.#workerDied
-      this.#workerDied = true
-      return first
+      this.#workersDied ??= this.#round
+      return this.#workersDied === this.#round
     }
     if (job === undefined || error.code === 'CACHE_BUSY') return false
     return (

@@ -10,6 +10,7 @@ import { realpathSync } from 'node:fs'
 import { resolve } from 'node:path'
 import type { Backend } from '../backend/backend.js'
 import { checkBlobId } from '../base/blob-id.js'
+import { systemClock, type Clock } from '../base/clock.js'
 import { NydusError } from '../base/errors.js'
 import { silentLog, type Log } from '../base/log.js'
 import { BlobLane } from './blob-lane.js'
@@ -25,6 +26,7 @@ import { WorkerPool } from './worker-pool.js'
 
 export interface CacheManagerOptions {
   readonly log?: Log
+  readonly clock?: Clock
   /** Bytes of temporary room for blobs without a usable cache folder. */
   readonly poolBytes?: number
   /** Chunk Workers that outlive the manager; without them it has its own. */
@@ -67,6 +69,7 @@ export class CacheManager {
       pool: new TempPool(options.poolBytes),
       buffers: new Buffers(),
       log: options.log ?? silentLog,
+      clock: options.clock ?? systemClock,
     }
   }
 

@@ -1,4 +1,5 @@
 /** What all blobs of a CacheManager share. */
+import type { Clock } from '../base/clock.js'
 import type { Log } from '../base/log.js'
 import type { Buffers } from './buffers.js'
 import type { TempPool } from './temp-pool.js'
@@ -9,4 +10,5 @@ export interface CacheServices {
   readonly pool: TempPool
   readonly buffers: Buffers
   readonly log: Log
+  readonly clock: Clock
 }
