@@ -104,7 +104,10 @@ t.test('a lane that does not answer', async t => {
   mock.timers.enable({ apis: ['setTimeout'] })
   t.teardown(() => mock.timers.reset())
   const sent = send('cold', 'ignore')
-  const late = t.rejects(sent, { code: 'FUSE_LANE_LATE', message: /lane (0, )?1 did not take over .* within 30 s/ })
+  const late = t.rejects(sent, {
+    code: 'FUSE_LANE_LATE',
+    message: /lane (0, )?1 did not take over .* within 30 s/,
+  })
   // Lane 0 says so before it acknowledges, so what it says next is that.
   await until(() => cold.length > 0)
   await new Promise(resolve => setImmediate(resolve))
