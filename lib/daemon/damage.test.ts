@@ -50,16 +50,8 @@ for (const cached of [true, false])
       const fuse = await connectGuest(t, daemon)
       const node = await nodeAt(fuse, `/a${PATH}`)
       const read = () => readAll(fuse, node, SIZE)
-      await t.rejects(
-        read(),
-        { code: 'FRONTEND_FUSE_ERROR', errno: 'EIO' } as object,
-        'the damaged bytes do not reach the guest',
-      )
-      await t.rejects(
-        read(),
-        { code: 'FRONTEND_FUSE_ERROR', errno: 'EIO' } as object,
-        'nor do they from the cache',
-      )
+      await t.rejects(read(), { message: /EIO/ }, 'the damaged bytes do not reach the guest')
+      await t.rejects(read(), { message: /EIO/ }, 'nor do they from the cache')
       const other = await nodeAt(fuse, '/a/sizes')
       t.ok(other > 0n, 'the rest of the image is there')
       while (!daemon.log.includes('"msg":"a read failed"')) await delay(5)
