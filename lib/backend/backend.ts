@@ -116,6 +116,11 @@ export interface Backend {
   open(blobId: string): BlobReader
   /** Metrics in the shape of `GET /api/v1/metrics/backend`. */
   readonly metrics: BackendMetrics
+  /**
+   * More counters, for Prometheus, of backends that have them: requests, retries, detours (past a proxy or mirror
+   * that failed), given_up (reads), and as they are at the moment in_flight, waiting, circuit_open.
+   */
+  readonly counters?: Readonly<Record<string, number>>
   /** Settings that change while the daemon runs (`PUT /api/v1/config`); unknown keys are ignored. */
   reconfigure(settings: Readonly<Record<string, string>>): void
   close(): Promise<void>

@@ -7,6 +7,7 @@
  * A store (registry.ts, oss.ts, …) is an ObjectSource: URLs and credentials. Everything here is told in blob ids
  * and byte ranges; it must not know chunks or images.
  */
+import { setMaxListeners } from 'node:events'
 import { checkBlobId } from '../base/blob-id.js'
 import { type Clock, systemClock } from '../base/clock.js'
 import type { Log } from '../base/log.js'
@@ -102,6 +103,8 @@ export class HttpBackend implements Backend {
       timeoutMs: this.#timeoutMs,
       onRequest: () => void this.#counts.requests++,
     }
+    // Every read in flight listens.
+    setMaxListeners(0, this.#closing.signal)
     this.#circuit = new Circuit(seams.clock, seams.random)
     this.#pacer = new Pacer(seams.clock, seams.random)
   }

@@ -1,4 +1,4 @@
-import { sign } from 'aws4'
+import aws4 from 'aws4'
 import { NydusError } from '../base/errors.js'
 import type { BackendConfig, S3Options } from './backend.js'
 import type { Answer, HttpRequest } from './http-exchange.js'
@@ -57,18 +57,14 @@ class S3Source implements ObjectSource {
   async sign(request: HttpRequest): Promise<Readonly<Record<string, string>>> {
     const { region, access_key_id: accessKeyId, access_key_secret: secretAccessKey } = this.#options
     if (accessKeyId === '') return {}
-    const { range } = request.headers
-    const signed = sign(
+    const signed = aws4.sign(
       {
         service: 's3',
         region,
         method: request.method,
         host: request.url.host,
         path: request.url.pathname + request.url.search,
-        headers: {
-          'x-amz-date': amzDate(this.#clock.now()),
-          ...(range !== undefined && { range }),
-        },
+        headers: { 'x-amz-date': amzDate(this.#clock.now()) },
       },
       { accessKeyId, secretAccessKey },
     )
