@@ -2,6 +2,7 @@
 import { Command, CommanderError } from 'commander'
 import { NydusError } from '../lib/base/errors.js'
 import { createCommand } from './image/create.js'
+import { checkCommand } from './image/check.js'
 import { mergeCommand } from './image/merge.js'
 import { failureText } from './image/failure.js'
 import { runProgram, type Main } from './program.js'
@@ -20,7 +21,7 @@ export const main: Main = async (argv, io) => {
       writeErr: text => void io.stderr.write(text),
     })
     .exitOverride()
-  for (const add of [createCommand, mergeCommand]) add(program, io)
+  for (const add of [createCommand, mergeCommand, checkCommand]) add(program, io)
   if (argv.includes('--version') || argv.includes('-V')) {
     const { buildInfo, versionText } = await import('../lib/daemon/version.js')
     io.stdout.write(versionText(buildInfo()))

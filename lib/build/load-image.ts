@@ -29,7 +29,7 @@ export interface LoadedImage {
 }
 
 /** Places in the bootstrap of a symlink target or an xattr value. */
-class Pieces implements ExtentSink {
+export class Pieces implements ExtentSink {
   readonly list: { readonly offset: number; readonly length: number }[] = []
   add(_file: number, offset: number, length: number): boolean {
     this.list.push({ offset, length })
@@ -40,7 +40,7 @@ class Pieces implements ExtentSink {
   }
 }
 
-class Names implements ByteSink {
+export class Names implements ByteSink {
   readonly parts: Buffer[] = []
   bytes(from: Uint8Array, start: number, length: number): boolean {
     this.parts.push(Buffer.from(from.subarray(start, start + length)))
