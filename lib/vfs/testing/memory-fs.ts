@@ -13,8 +13,10 @@ interface Common {
   readonly nlink?: number
   readonly rdev?: number
   readonly xattrs?: Readonly<Record<string, string>>
-  /** Asking for its attributes throws, as a damaged image may. */
+  /** Asking for anything of it throws, as a damaged image may. */
   readonly broken?: true
+  /** Asking for anything of it ends the thread. */
+  readonly deadly?: true
 }
 
 export type MemoryEntry = Common &
@@ -132,6 +134,7 @@ export class MemoryFs implements FileSystem {
 
   #node(ino: number): Node | undefined {
     const node = this.#nodes.get(ino)
+    if (node?.entry.deadly === true) process.exit(7)
     if (node?.entry.broken === true) throw new Error(`inode ${ino} is damaged`)
     return node
   }
