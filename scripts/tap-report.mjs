@@ -16,7 +16,8 @@ for await (const line of createInterface({ input: process.stdin })) {
     const seconds = file[3] === undefined ? '' : ` (${(Number(file[3]) / 1000).toFixed(1)} s)`
     if (file[1] !== undefined) console.log(block.filter(text => !/^ *(ok |1\.\.|$)/.test(text)).join('\n'))
     console.log(`${file[1] === undefined ? 'ok    ' : 'FAILED'} ${file[2]}${seconds}`)
-    for (const text of block.filter(text => / # SKIP/.test(text))) console.log(`       skipped: ${text.trim()}`)
+    for (const text of block.filter(text => / # SKIP/.test(text)))
+      console.log(`       skipped: ${text.trim()}`)
     block = []
   } else {
     block.push(line)

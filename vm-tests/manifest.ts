@@ -309,6 +309,7 @@ function recordDifferences(wanted: ManifestRecord, got: ManifestRecord): string[
 function show(field: keyof ManifestRecord, value: unknown): string {
   if (value === undefined) return 'absent'
   if (field === 'mode') return Number(value).toString(8)
-  if (field === 'xattrs') return JSON.stringify(Object.entries(value as object).sort())
+  if (field === 'xattrs')
+    return JSON.stringify(Object.entries(value as object).sort(([a], [b]) => (a < b ? -1 : 1)))
   return JSON.stringify(value)
 }

@@ -5,7 +5,7 @@ export interface Visit {
   /** null: at the server that was asked. undefined: not known; this reader finds out. */
   readonly place: URL | null | undefined
   /** What this reader found; undefined: it failed. The first call counts. */
-  settle(place: URL | null | undefined): void
+  readonly settle: (place: URL | null | undefined) => void
 }
 
 /**

@@ -60,7 +60,7 @@ export type ReadDisk = (offset: number, length: number) => Promise<Uint8Array>
  * table gives way to the copy at the end of the disk. Throws DISK_BAD_GPT when neither is good.
  */
 export async function readGpt(read: ReadDisk, size: number): Promise<Partition[] | undefined> {
-  let damage: unknown
+  let damage: NydusError | undefined
   for (const sector of SECTORS) {
     for (const offset of [sector, Math.floor(size / sector) * sector - sector]) {
       if (offset < sector || offset + GptHeader.size > size) continue
@@ -69,6 +69,7 @@ export async function readGpt(read: ReadDisk, size: number): Promise<Partition[]
       try {
         return await readTable(read, size, sector, offset, bytes)
       } catch (error) {
+        if (!(error instanceof NydusError)) throw error
         damage ??= error
       }
     }

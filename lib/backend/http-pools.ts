@@ -48,16 +48,16 @@ export class Pools {
   through(proxy: string): Dispatcher {
     let agent = this.#proxied.get(proxy)
     if (agent === undefined) {
-      // undici deep-copies the options of an agent as JSON; the factory keeps the pools' own out of that.
       agent = new ProxyAgent({
         uri: proxy,
         proxyTunnel: false,
         requestTls: this.#tls(),
         proxyTls: this.#tls(),
         keepAliveTimeout: KEEP_ALIVE_MS,
-        clientFactory: (origin, options) =>
+        // The answer to CONNECT is part of connecting.
+        clientFactory: (origin, options: Pool.Options) =>
           new Pool(origin, { ...options, headersTimeout: this.#options.connectTimeoutMs }),
-        factory: (origin, options) => new Pool(origin, { ...options, ...this.#common() }),
+        factory: (origin, options: Pool.Options) => new Pool(origin, { ...options, ...this.#common() }),
       })
       this.#proxied.set(proxy, agent)
     }
@@ -67,7 +67,7 @@ export class Pools {
   /** Cuts what is in flight: whoever closes a backend has no readers any more. */
   async close(): Promise<void> {
     const all = [this.#direct, this.#unix, ...this.#proxied.values()]
-    await Promise.all(all.map(one => one?.destroy()))
+    await Promise.all(all.filter(one => one !== undefined).map(one => one.destroy()))
   }
 
   #common(): { keepAliveTimeout: number; connections: number } {

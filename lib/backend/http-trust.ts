@@ -94,7 +94,7 @@ function certificatesOf(path: string): string[] {
   if (found.length === 0) throw refuse('holds no certificate')
   for (const [i, pem] of found.entries()) {
     try {
-      new X509Certificate(pem)
+      void new X509Certificate(pem)
     } catch (error) {
       throw refuse(`is damaged: certificate ${i + 1} of ${found.length}: ${explain(error)}`, error)
     }

@@ -20,7 +20,7 @@ export interface Way {
   /** The reader's: work that readers share only stops waiting on it. */
   readonly signal: AbortSignal
   /** Asks for credentials: over the proxy on its route, straight on all others. Ends by the timeout alone. */
-  send(request: HttpRequest, textLimit?: number): Promise<Answer>
+  readonly send: (request: HttpRequest, textLimit?: number) => Promise<Answer>
 }
 
 /** What knows the objects of one kind of store: their URLs and what authorises a request for them. */

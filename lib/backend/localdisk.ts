@@ -153,7 +153,13 @@ class DiskBlob implements BlobReader {
           `blob ${this.blobId}: ${into.byteLength} bytes at ${offset} wanted, but it has only ${extent.length} on ` +
             this.#disk.path,
         )
-      await readFully(extent.file, into, extent.offset + offset, this.#disk.path, options?.signal)
+      await readFully(
+        extent.file,
+        into,
+        extent.offset + offset,
+        `blob ${this.blobId} on ${this.#disk.path}`,
+        options?.signal,
+      )
     })
   }
 

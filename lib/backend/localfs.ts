@@ -7,12 +7,10 @@
 import { open, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import { checkBlobId } from '../base/blob-id.js'
-import { explain, NydusError } from '../base/errors.js'
+import { NydusError } from '../base/errors.js'
 import type { Backend, BackendConfig, BlobReader, LocalfsOptions, ReadOptions } from './backend.js'
 import { countRead, newBackendMetrics } from './metrics.js'
-
-/** One pread asks for no more: a thread of libuv's pool of four is not held for long, and aborts are seen. */
-const MAX_PREAD = 4 << 20
+import { readFully } from './pread.js'
 
 export function openLocalfs(config: Extract<BackendConfig, { type: 'localfs' }>): Backend {
   const options = config.localfs
@@ -69,22 +67,9 @@ class LocalBlob implements BlobReader {
   async read(into: Uint8Array, offset: number, options?: ReadOptions): Promise<void> {
     await countRead(this.#metrics, into.byteLength, options?.signal, async () => {
       options?.signal?.throwIfAborted()
-      await this.#use(options, async blob => {
-        let done = 0
-        while (done < into.byteLength) {
-          options?.signal?.throwIfAborted()
-          const length = Math.min(into.byteLength - done, MAX_PREAD)
-          const { bytesRead } = await blob.file.read(into, done, length, offset + done)
-          if (bytesRead === 0)
-            throw new NydusError(
-              'BACKEND_SHORT_READ',
-              'EIO',
-              `blob ${this.blobId}: ${into.byteLength} bytes at ${offset} wanted, but ${blob.path} ends at ` +
-                `${offset + done}; the file is truncated`,
-            )
-          done += bytesRead
-        }
-      })
+      await this.#use(options, blob =>
+        readFully(blob.file, into, offset, `blob ${this.blobId} in ${blob.path}`, options?.signal),
+      )
     })
   }
 
@@ -105,15 +90,8 @@ class LocalBlob implements BlobReader {
     try {
       return await work(blob)
     } catch (error) {
-      if (options?.signal?.aborted === true) throw error
-      if (this.#current === blob) this.#current = undefined
-      if (error instanceof NydusError) throw error
-      throw new NydusError(
-        'BACKEND_READ_FAILED',
-        'EIO',
-        `blob ${this.blobId}: reading ${blob.path} failed: ${explain(error)}`,
-        { cause: error },
-      )
+      if (options?.signal?.aborted !== true && this.#current === blob) this.#current = undefined
+      throw error
     } finally {
       blob.users--
       if (this.#current !== blob && blob.users === 0) await blob.file.close()

@@ -5,6 +5,7 @@
  * answered with when the error reaches it; the message is one sentence for people: what was wanted, what came,
  * where, and the cure if there is one.
  */
+import { inspect } from 'node:util'
 
 /** Linux errno values (asm-generic/errno-base.h, errno.h); the numbers are part of the FUSE ABI. */
 export const ERRNO = {
@@ -62,7 +63,7 @@ export function explain(error: unknown): string {
   const parts: string[] = []
   let at: unknown = error
   while (at !== undefined && at !== null && parts.length < 8) {
-    const text = at instanceof Error ? at.message || at.name : String(at)
+    const text = at instanceof Error ? at.message || at.name : typeof at === 'string' ? at : inspect(at)
     if (text !== '' && !parts.some(seen => seen.includes(text))) parts.push(text)
     at = at instanceof Error ? at.cause : undefined
   }

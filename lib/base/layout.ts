@@ -86,7 +86,7 @@ export function layout<const F extends Fields>(name: string, size: number, field
       const v = view(bytes, offset)
       bytes.fill(0, offset, offset + size)
       for (const [field, type] of entries) {
-        const x = value[field as keyof F] as number | bigint | Uint8Array | undefined
+        const x = value[field as keyof F]
         if (x === undefined) continue
         const o = at[field] as number
         if (typeof x === 'object') {

@@ -5,7 +5,7 @@
  */
 import type { Priority } from '../backend/backend.js'
 import { untilAborted } from '../base/abort.js'
-import { NydusError } from '../base/errors.js'
+import { explain, NydusError } from '../base/errors.js'
 import type { BlobLane } from './blob-lane.js'
 import type { BlobStore } from './blob-store.js'
 import type { ChunkWant, Fetched, Placement } from './cache.js'
@@ -122,7 +122,7 @@ export class FetchRun {
     const attempts = this.#store.storesInFile ? this.#startInFile(groups) : await this.#startInPool(groups)
     await Promise.allSettled(attempts.map(attempt => attempt.outcome))
     let failure: NydusError | undefined
-    let fatal: unknown
+    let fatal: Error | undefined
     for (const { group, job, outcome } of attempts) {
       try {
         const error = this.#take(group, await outcome)
@@ -131,7 +131,7 @@ export class FetchRun {
         else fatal ??= error
       } catch (error) {
         if (error instanceof NydusError && this.#mayRetry(error, group, job)) failure = error
-        else fatal ??= error
+        else fatal ??= error instanceof Error ? error : new Error(explain(error), { cause: error })
       }
     }
     if (fatal !== undefined) throw fatal

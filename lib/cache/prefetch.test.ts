@@ -82,10 +82,10 @@ t.test('stops at once', async t => {
 
 t.test('stops although its list never ends', async t => {
   const { controller } = await setUp(t)
-  async function* never(): AsyncGenerator<never> {
-    await new Promise(() => {})
+  const never: AsyncIterable<never> = {
+    [Symbol.asyncIterator]: () => ({ next: () => new Promise(() => {}) }),
   }
-  const running = prefetch(never(), CONFIG, { signal: controller.signal })
+  const running = prefetch(never, CONFIG, { signal: controller.signal })
   controller.abort()
   await running
   t.pass('resolved')

@@ -40,6 +40,7 @@ export class Instance {
   readonly handle: ImageHandle
   /** Of reads that had to wait for the backend. */
   readonly latency = new ReadLatency()
+  readonly #context: InstanceContext
   readonly #ending = new AbortController()
   #prefetch: Promise<void> = Promise.resolve()
 
@@ -57,7 +58,7 @@ export class Instance {
         validate: config.rafs.validate || validate,
       })
       const blobs = await openBlobs(image, backend, config, context)
-      return new Instance(config, image, backend, blobs)
+      return new Instance(context, config, image, backend, blobs)
     } catch (error) {
       await image?.close()
       await backend.close()
@@ -65,7 +66,14 @@ export class Instance {
     }
   }
 
-  private constructor(config: NydusConfig, image: RafsImage, backend: Backend, blobs: readonly BlobCache[]) {
+  private constructor(
+    context: InstanceContext,
+    config: NydusConfig,
+    image: RafsImage,
+    backend: Backend,
+    blobs: readonly BlobCache[],
+  ) {
+    this.#context = context
     this.config = config
     this.image = image
     this.backend = backend
@@ -117,7 +125,8 @@ export class Instance {
   }
 
   /** Fetches ahead what is worth it, until `close`. */
-  startPrefetch(files: readonly string[], { cache, log }: InstanceContext): void {
+  startPrefetch(files: readonly string[]): void {
+    const { cache, log } = this.#context
     const metrics = cache.metrics(this.config.id)
     this.#prefetch = prefetchImage({ instance: this, files, metrics, log, signal: this.#ending.signal })
   }

@@ -12,7 +12,8 @@ import type { ImageHandle } from '../rafs/handle.js'
 import type { ColdFetched, ColdSource } from '../vfs/cold-reads.js'
 import type { ColdWant } from '../vfs/filesystem.js'
 import type { MountInfo, MountTable } from '../vfs/mount-table.js'
-import { Instance, type InstanceContext } from './instance.js'
+import type { Images } from './images.js'
+import type { Instance } from './instance.js'
 import type { Preparation } from './mount-request.js'
 
 /** A mount as the API and the metrics see it. */
@@ -22,7 +23,8 @@ export interface Mounted {
 }
 
 /** Each mount has a log of its own, which names it in every line. */
-export interface InstancesContext extends InstanceContext {
+export interface InstancesContext {
+  readonly images: Images
   readonly log: Log & { child(fields: object): Log }
 }
 
@@ -100,8 +102,7 @@ export class Instances implements ColdSource {
   ): Promise<void> {
     const log = this.#context.log.child({ mountpoint })
     for (const warning of warnings) log.warn({}, warning)
-    const context = { ...this.#context, log }
-    const instance = await Instance.open(source, config, context)
+    const instance = await this.#context.images.open(source, config, log)
     const { handle } = instance
     this.#byHandle.set(handle, instance)
     const release = async (): Promise<void> => {
@@ -116,7 +117,7 @@ export class Instances implements ColdSource {
     }
     const { version, blobs } = instance.image
     log.info({ source, rafs: version, blobs: blobs.length, backend: config.backend.type }, 'mounted')
-    instance.startPrefetch(prefetchFiles, context)
+    instance.startPrefetch(prefetchFiles)
   }
 
   #oneByOne<T>(work: () => Promise<T>): Promise<T> {

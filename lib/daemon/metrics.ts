@@ -1,10 +1,10 @@
 /** Counters as the API shows them (http-api.md 4): collected when someone asks, never before. */
 import { backendMetricsJson } from '../backend/metrics.js'
 import { NydusError } from '../base/errors.js'
-import type { CacheManager } from '../cache/manager.js'
 import { METRIC, METRIC_COUNT } from '../fuse/abi.js'
 import { totalsOf } from '../fuse/counters.js'
 import type { Metrics } from './control.js'
+import type { Images } from './images.js'
 import type { Instances, Mounted } from './instances.js'
 
 function noCounter(id: string | undefined): NydusError {
@@ -20,11 +20,11 @@ function warmReads({ mount }: Mounted): number {
 
 export class DaemonMetrics implements Metrics {
   readonly #instances: Instances
-  readonly #cache: CacheManager
+  readonly #images: Images
 
-  constructor(instances: Instances, cache: CacheManager) {
+  constructor(instances: Instances, images: Images) {
     this.#instances = instances
-    this.#cache = cache
+    this.#images = images
   }
 
   #find(id: string | undefined): Mounted {
@@ -78,7 +78,7 @@ export class DaemonMetrics implements Metrics {
   }
 
   blobcache(id?: string): object {
-    const metrics = this.#cache.metrics(id)
+    const metrics = this.#images.cacheMetrics(id)
     if (metrics === undefined) throw noCounter(id)
     const mounts = this.#instances
       .list()

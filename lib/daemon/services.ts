@@ -1,7 +1,6 @@
 /** Everything behind the device, put together: mounts, cache, lanes, API. */
 import { systemClock } from '../base/clock.js'
 import { explain } from '../base/errors.js'
-import { CacheManager } from '../cache/manager.js'
 import { newCounters } from '../fuse/counters.js'
 import { Lanes } from '../fuse/lanes.js'
 import type { Device, Native } from '../native.js'
@@ -14,6 +13,7 @@ import { DaemonControl } from './daemon-control.js'
 import type { DeviceEvents } from './device-events.js'
 import type { Ends } from './ends.js'
 import type { ErrorEvents } from './error-events.js'
+import { Images } from './images.js'
 import { Instances } from './instances.js'
 import { Lifecycle } from './lifecycle.js'
 import type { DaemonLog } from './log.js'
@@ -45,8 +45,8 @@ export async function startServices(context: ServicesContext): Promise<void> {
   const lifecycle = new Lifecycle((from, to, event) => log.info({ from, to, event }, 'state'))
 
   const settings = new SettingsStore()
-  const cache = new CacheManager({ log })
-  ends.add(() => cache.close())
+  const images = new Images(settings, log)
+  ends.add(() => images.close())
   const table: MountTable<ImageHandle> = new MountTable({
     lanes: { broadcast: change => lanes.broadcast(change) },
     lookupCount: slot => device.lookupCount(slot),
@@ -55,7 +55,7 @@ export async function startServices(context: ServicesContext): Promise<void> {
     sleep: ms => systemClock.sleep(ms),
     onError: error => log.error({ error: explain(error) }, 'mounts'),
   })
-  const instances = new Instances(table, { cache, settings, log })
+  const instances = new Instances(table, { images, log })
   ends.add(() => instances.close())
   const coldReads = new ColdReads({
     source: instances,
@@ -85,8 +85,9 @@ export async function startServices(context: ServicesContext): Promise<void> {
   const { apisock } = options
   if (apisock === undefined) return
   const { startApi } = await import('./api.js')
-  const metrics = new DaemonMetrics(instances, cache)
+  const metrics = new DaemonMetrics(instances, images)
   const control = new DaemonControl({ options, lifecycle, instances, settings, metrics, errors, log, stop })
   const api = await startApi(apisock, control, log)
   ends.add(() => api.close())
+  await images.preload()
 }

@@ -48,7 +48,7 @@ t.test('fields lie where the kernel looks for them', async t => {
 
 t.test('a request header from a real kernel', async t => {
   // LOOKUP "a" in the root.
-  const hex = '2a00000001000000020000000000000001000000000000000000000000000000a200000000000000' + '6100'
+  const hex = '2a00000001000000020000000000000001000000000000000000000000000000a2000000000000006100'
   const header = abi.InHeader.read(Buffer.from(hex, 'hex'))
   t.match(header, { len: 42, opcode: abi.OP.LOOKUP, unique: 2n, nodeid: 1n, pid: 162 })
 })

@@ -158,7 +158,7 @@ class Crowd implements Nodes {
 function crowd(count: number): {
   ring: FakeRing
   folder: Crowd
-  ask(cookie: number, plus: boolean, size?: number, slot?: number): Reply
+  ask: (cookie: number, plus: boolean, size?: number, slot?: number) => Reply
 } {
   const ring = new FakeRing()
   const replies = new Replies(ring.memory)

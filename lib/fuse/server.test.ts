@@ -103,12 +103,14 @@ t.test('GETATTR', async t => {
   t.match(reply, { status: 0, kind: 'inline', lookups: 0 })
   t.equal(reply.body.length, AttrOut.size)
   const hex = [
-    '00ca9a3b00000000' + '00000000' + '00000000', // valid for 10^9 s
+    '00ca9a3b00000000', // valid for 10^9 s
+    '0000000000000000',
     Buffer.from(reply.body.subarray(16, 24)).toString('hex'),
-    '0c00000000000000' + '0100000000000000', // size, blocks
+    '0c00000000000000', // size
+    '0100000000000000', // blocks
     '00d197a6ffffffff'.repeat(3), // -1.5e9 s
     '07000000'.repeat(3),
-    'a0810000' + '03000000' + 'e8030000' + '70110100' + '00000000' + '00100000' + '00000000',
+    'a081000003000000e803000070110100000000000010000000000000',
   ].join('')
   t.equal(Buffer.from(reply.body).toString('hex'), hex)
 

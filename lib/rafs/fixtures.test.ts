@@ -130,7 +130,7 @@ for (const fixture of FIXTURES) {
       const found = [...tree(fs, fs.rootIno, '')].map(({ path, ino }) =>
         describe(fs, handle.bootstrapFd, path, ino),
       )
-      const want = expected(fixture).map(({ sha256: _, ...entry }) => entry)
+      const want = expected(fixture).map(({ sha256: _sha256, ...entry }) => entry)
       t.strictSame(found.sort(byPath), want.sort(byPath))
     })
 

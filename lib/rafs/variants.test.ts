@@ -65,8 +65,9 @@ function october2020(): Uint8Array {
     const directory = (inode.mode & 0o170000) === 0o040000
     const old = { ...inode, rdev: 0, mtime: 0n, mtimeNs: 0, nlink: directory ? 1 : inode.nlink }
     InodeV5.write(bytes, old, record)
-    for (let k = 0; chunks !== undefined && k < chunks.count; k++) {
-      const at = chunks.at + k * ChunkV5.size
+    const { at: first, count } = chunks ?? { at: 0, count: 0 }
+    for (let k = 0; k < count; k++) {
+      const at = first + k * ChunkV5.size
       const chunk = ChunkV5.read(bytes, at)
       ChunkV5.write(
         bytes,

@@ -11,8 +11,8 @@ interface Fetch {
   readonly slot: number
   readonly ref: number
   readonly signal: AbortSignal
-  done(placements?: ColdFetched['placements']): void
-  fail(error: unknown): void
+  done: (placements?: ColdFetched['placements']) => void
+  fail: (error: unknown) => void
 }
 
 /** Fetches that end when the test says so. */

@@ -220,7 +220,7 @@ t.test('re-mount: new lookups see the new image, old handles the old one', async
   t.equal(guest.slept, FLEETING_MS)
   t.equal(guest.text('i/name'), 'B')
   t.equal(Buffer.from(guest.read(old).body).toString(), 'A')
-  t.match(guest.lookup(guest.lookup(old, '.') && (old as number), 'x'), -ERRNO.ENOTDIR)
+  t.match(guest.lookup(old, 'x'), -ERRNO.ENOTDIR)
   t.same(guest.released, [])
   t.match(guest.table.list(), [{ path: '/i', slot: next }])
   guest.lookups.set(slot, 0)
@@ -258,7 +258,10 @@ t.test('a mount within an image that a guest has cached gets through', async t =
   )
   const slots = [Math.floor(before.nodeid / 2 ** 37), Math.floor(after.nodeid / 2 ** 37)]
   await guest.table.unmount('/i')
-  t.same(guest.closedSlots.sort(), slots)
+  t.same(
+    guest.closedSlots.sort((a, b) => a - b),
+    slots,
+  )
   t.equal(guest.lookup(sub.nodeid, 'deep'), -ERRNO.ESTALE)
 })
 

@@ -5,7 +5,6 @@
 import { isAbsolute } from 'node:path'
 import { z } from 'zod'
 import type {
-  BackendConfig,
   HttpProxyOptions,
   LocaldiskOptions,
   LocalfsOptions,
@@ -16,9 +15,6 @@ import type {
   S3Options,
 } from '../../backend/backend.js'
 import { count, flag, required, section, text, textMap, textOrNull, texts } from './values.js'
-
-export type BackendType = BackendConfig['type']
-export const BACKEND_TYPES = ['localfs', 'localdisk', 'oss', 's3', 'registry', 'http-proxy'] as const
 
 const proxy = section({
   url: text(),

@@ -3,9 +3,8 @@
  * (http-api.md 3). The reference lets S3 keys through; here they go as well, and so do passwords within URLs,
  * headers of mirrors and what an external backend is patched with.
  */
-import { BACKEND_TYPES } from './backend.js'
 import { withoutUserinfo } from './issues.js'
-import type { NydusConfig } from './types.js'
+import { BACKEND_TYPES, type NydusConfig } from './types.js'
 
 /** Shown as an empty text, as the reference does for OSS. */
 const BLANK: ReadonlySet<string> = new Set(['access_key_id', 'access_key_secret', 'encryption_key'])

@@ -1,8 +1,7 @@
 /** Configuration v2 (TOML or JSON), design: nydusd.md 2.3. Decodes to `NydusConfig`. */
 import { z } from 'zod'
-import { BACKEND_TYPES, backendOptions } from './backend.js'
-import type { BackendType } from './backend.js'
-import type { NydusConfig } from './types.js'
+import { backendOptions } from './backend.js'
+import { BACKEND_TYPES, type BackendType, type NydusConfig } from './types.js'
 import { count, flag, MAX_BATCH, MAX_THREADS, required, section, text } from './values.js'
 
 /** Tables of other backend types may stand beside the one that `type` names: they are not looked at. */

@@ -2,6 +2,9 @@
 import type { BackendConfig } from '../../backend/backend.js'
 import type { CacheConfig, PrefetchConfig } from '../../cache/cache.js'
 
+export const BACKEND_TYPES = ['localfs', 'localdisk', 'oss', 's3', 'registry', 'http-proxy'] as const
+export type BackendType = BackendConfig['type']
+
 export interface PrefetchSettings extends PrefetchConfig {
   /** Whole blobs without ranges through a P2P proxy; read, echoed, without effect. */
   readonly stream_prefetch: boolean

@@ -24,10 +24,10 @@ if (data !== null) {
   const { port, lane } = data
   const report = (message: LaneReport): void => port.postMessage(message)
   const device = new BroadcastChannel(`device-${data.deviceId}`)
-  device.onmessage = () => {
+  device.addEventListener('message', () => {
     device.close()
     port.close()
-  }
+  })
   port.on('message', ({ version, acts }: Script) => {
     const action = acts[lane]
     if (action === 'throw') throw new Error(`lane ${lane} was told to`)
