@@ -1,6 +1,6 @@
 /**
  * The s3 backend against a real server: versitygw, built outside of the project with
- * `GOBIN=/opt/peers/bin go install github.com/versity/versitygw/cmd/versitygw@latest`.
+ * `GOBIN=/opt/peers/bin go install github.com/versity/versitygw/cmd/versitygw@v1.8.0`.
  */
 import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
@@ -45,7 +45,7 @@ function open(t: Test, options: Partial<S3Options>) {
 const program = findProgram('versitygw')
 const skip =
   program === undefined
-    ? 'versitygw is not there: GOBIN=/opt/peers/bin go install github.com/versity/versitygw/cmd/versitygw@latest'
+    ? 'versitygw is not there: GOBIN=/opt/peers/bin go install github.com/versity/versitygw/cmd/versitygw@v1.8.0'
     : false
 
 t.test('versitygw over TLS with a private CA', { skip }, async t => {

@@ -43,7 +43,8 @@ export class ServerProcess {
     let failure: Error | undefined
     child.once('error', error => (failure = error))
     for (let step = 0; step < STEPS; step++) {
-      if (failure !== undefined) throw failure
+      if (failure !== undefined)
+        throw new Error(`${program} cannot be started (${failure.message}): run scripts/setup --tests`)
       if (child.exitCode !== null) break
       if (await accepts(this.port)) return
       await new Promise(resolve => setTimeout(resolve, STEP_MS))
