@@ -219,18 +219,16 @@ export class VhostFrontend extends VhostConnection {
       }
       return
     }
-    const payload = new Uint8Array(vhost.MemTableHeader.size + this.#announced.length * vhost.MemRegion.size)
-    vhost.MemTableHeader.write(payload, { regions: this.#announced.length })
-    this.#announced.forEach((region, i) => {
-      payload.set(this.encodeRegion(region), vhost.MemTableHeader.size + i * vhost.MemRegion.size)
-    })
-    const fds = this.#announced.map(region => this.fileFd(region.file))
-    await this.tell(VHOST.SET_MEM_TABLE, payload, fds)
+    await this.#tellTable()
   }
 
-  /** Memory is taken away (ADD_MEM_REG's opposite). */
+  /** Takes memory away from the back-end again. */
   async withdraw(region: Region): Promise<void> {
     this.#announced = this.#announced.filter(known => known !== region)
+    if (!this.has(PROTOCOL_FEATURE.CONFIGURE_MEM_SLOTS)) {
+      await this.#tellTable()
+      return
+    }
     const payload = new Uint8Array(vhost.SingleRegion.size)
     vhost.SingleRegion.write(payload, { region: this.encodeRegion(region) })
     await this.tell(VHOST.REM_MEM_REG, payload)
@@ -271,6 +269,16 @@ export class VhostFrontend extends VhostConnection {
   close(): void {
     this.requests.fail('the front-end was closed')
     this.native.close()
+  }
+
+  async #tellTable(): Promise<void> {
+    const payload = new Uint8Array(vhost.MemTableHeader.size + this.#announced.length * vhost.MemRegion.size)
+    vhost.MemTableHeader.write(payload, { regions: this.#announced.length })
+    this.#announced.forEach((region, i) => {
+      payload.set(this.encodeRegion(region), vhost.MemTableHeader.size + i * vhost.MemRegion.size)
+    })
+    const fds = this.#announced.map(region => this.fileFd(region.file))
+    await this.tell(VHOST.SET_MEM_TABLE, payload, fds)
   }
 
   async #forQueues(step: (queue: number) => Promise<void>): Promise<void> {
