@@ -9,6 +9,7 @@ void registerFiles(Napi::Env env, Napi::Object exports);
 void registerXattrs(Napi::Env env, Napi::Object exports);
 void registerSystem(Napi::Env env, Napi::Object exports);
 void registerCodecs(Napi::Env env, Napi::Object exports);
+void registerGzipIndexer(Napi::Env env, Napi::Object exports);
 void registerDevice(Napi::Env env, Napi::Object exports);
 
 namespace {
@@ -28,6 +29,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   registerXattrs(env, exports);
   registerSystem(env, exports);
   registerCodecs(env, exports);
+  registerGzipIndexer(env, exports);
   registerDevice(env, exports);
   return exports;
 }

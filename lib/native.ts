@@ -67,6 +67,21 @@ export interface LaneRing {
   turn(completed: number): number
 }
 
+/** Reads a gzip file as a stream and keeps where its last deflate block began, for images that refer to the file. */
+export interface GzipIndexer {
+  /**
+   * Goes on with `src`, the file's next bytes, until they are used up or `dst` is full. `progress` gets: bytes taken,
+   * bytes written, block borders passed since the start, 1 when the file may end here (between members). Throws
+   * CODEC_CORRUPT with what is wrong.
+   */
+  step(src: Uint8Array, dst: Uint8Array, progress: Float64Array): void
+  /**
+   * The last border. `fields` gets: bytes of the file and plain bytes before it, the byte and the bits for
+   * `zranInflate`, members before its own. Fills `dictionary` (32 KiB) and returns how much of it.
+   */
+  border(fields: Float64Array, dictionary: Uint8Array): number
+}
+
 export interface Native {
   /** The addon's offsets of the request ring, to compare with lib/fuse/ring.ts. */
   ringLayout(): Record<string, number>
@@ -116,6 +131,8 @@ export interface Native {
    * still unread in front of it; continues over gzip members. Fills `dst` completely or throws CODEC_CORRUPT.
    */
   zranInflate(src: Uint8Array, dictionary: Uint8Array, byte: number, bits: number, dst: Uint8Array): void
+
+  createGzipIndexer(): GzipIndexer
 
   // addon/vhost, addon/fuse
   createVhostDevice(options: VhostDeviceOptions, onEvent: (event: DeviceEvent) => void): Device

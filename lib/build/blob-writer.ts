@@ -8,11 +8,14 @@
  */
 import { CHUNK, type Chunks, DIGEST_SIZE } from './chunks.js'
 import type { BlobSink } from './blob-sink.js'
+import type { ChunkStore } from './chunker.js'
+import type { BlobContent } from './finish-blob.js'
 import type { Done } from './job.js'
 import type { WorkerPool } from './worker-pool.js'
 import type { BlobCipher } from './cipher.js'
 import { NydusError } from '../base/errors.js'
-import { V6_MAX_CHUNKS } from '../rafs/layout/v6.js'
+import { BLOB_FEATURE } from '../cache/cache.js'
+import { BatchWindowV6, V6_MAX_CHUNKS } from '../rafs/layout/v6.js'
 
 export interface BlobLayout {
   /** Each chunk's place in the plain blob is rounded up to this: 4096 (v6, aligned v5) or 1. */
@@ -29,7 +32,7 @@ export interface BatchWindow {
   readonly uncompressedSize: number
 }
 
-export class BlobWriter {
+export class BlobWriter implements ChunkStore, BlobContent {
   readonly #chunks: Chunks
   readonly #sink: BlobSink
   readonly #pool: WorkerPool
@@ -68,7 +71,6 @@ export class BlobWriter {
     return this.#sink.offset
   }
 
-  /** Stores the chunks of one part (those from `first` on, `count` of them) of a job's result; writes their rows at `listAt`. */
   async store(done: Done, first: number, count: number, dataAt: number, single: boolean, listAt: number): Promise<number> {
     let at = dataAt
     for (let i = first; i < first + count; i++) {
@@ -89,6 +91,20 @@ export class BlobWriter {
       at += stored
     }
     return at
+  }
+
+  get features(): number {
+    return this.windows.length > 0 ? BLOB_FEATURE.BATCH | BLOB_FEATURE.CHUNK_INFO_V2 : 0
+  }
+
+  get windowCount(): number {
+    return this.windows.length
+  }
+
+  windowTable(): Uint8Array {
+    const out = new Uint8Array(this.windows.length * BatchWindowV6.size)
+    this.windows.forEach((window, i) => BatchWindowV6.write(out, window, i * BatchWindowV6.size))
+    return out
   }
 
   #add(digest: Uint8Array, plain: number, crc32: number): number {
@@ -166,7 +182,6 @@ export class BlobWriter {
     await this.#sink.write(out)
   }
 
-  /** Stores what is still held back. */
   async finish(): Promise<void> {
     await this.#flush()
   }

@@ -2,17 +2,26 @@
  * Bytes in order, a wanted number at a time, from any stream: a file, a FIFO, a decompressor. Never seeks, never
  * asks for a size, keeps at most one piece of the stream in memory besides what was asked for.
  */
-import type { Readable } from 'node:stream'
 
-export class ByteSource {
+export interface Bytes {
+  /** Bytes handed out so far. */
+  readonly offset: number
+  /** Fills `into`, or as much of it as there still is; returns the number of bytes. */
+  fill(into: Uint8Array): Promise<number>
+  /** Passes over `length` bytes; returns how many there were. */
+  skip(length: number): Promise<number>
+  /** Reads and forgets the rest, so that a writer at the other end of a FIFO is not cut off. */
+  drain(): Promise<void>
+}
+
+export class ByteSource implements Bytes {
   readonly #pieces: AsyncIterator<Buffer>
   #piece: Buffer = Buffer.alloc(0)
   #at = 0
-  /** Bytes handed out so far. */
   offset = 0
 
-  constructor(stream: Readable) {
-    this.#pieces = stream[Symbol.asyncIterator]() as AsyncIterator<Buffer>
+  constructor(stream: AsyncIterable<Buffer>) {
+    this.#pieces = stream[Symbol.asyncIterator]()
   }
 
   async #more(): Promise<boolean> {
@@ -25,7 +34,6 @@ export class ByteSource {
     return true
   }
 
-  /** Fills `into`, or as much of it as the stream still has; returns the number of bytes. */
   async fill(into: Uint8Array): Promise<number> {
     let done = 0
     while (done < into.length && (await this.#more())) {
@@ -38,7 +46,6 @@ export class ByteSource {
     return done
   }
 
-  /** Passes over `length` bytes; returns how many there were. */
   async skip(length: number): Promise<number> {
     let done = 0
     while (done < length && (await this.#more())) {
@@ -50,7 +57,6 @@ export class ByteSource {
     return done
   }
 
-  /** Reads and forgets the rest, so that a writer at the other end of a FIFO is not cut off. */
   async drain(): Promise<void> {
     while (await this.#more()) {
       this.offset += this.#piece.length - this.#at

@@ -2,7 +2,6 @@
  * Brings file content into a blob: cuts it into parts, keeps the Workers busy with them, stores their results in the
  * order in which the files were given. Bounded: so many jobs are under way, each of about JOB_BYTES, and no more.
  */
-import type { BlobWriter } from './blob-writer.js'
 import type { Chunks } from './chunks.js'
 import type { Done, FilePart } from './job.js'
 import type { Tree } from './tree.js'
@@ -18,6 +17,17 @@ interface Part {
   readonly single: boolean
 }
 
+/** Who takes the chunks of a job, in order, and finds them a place. */
+export interface ChunkStore {
+  /**
+   * Takes the chunks of one part (those from `first` on, `count` of them; stored bytes from `dataAt` on) and notes
+   * their rows from `listAt` on. `single`: the file is no larger than a chunk. Returns where the next part's bytes start.
+   */
+  store(done: Done, first: number, count: number, dataAt: number, single: boolean, listAt: number): Promise<number>
+  /** Stores what is still held back. */
+  finish(): Promise<void>
+}
+
 export interface Progress {
   /** Called as content is stored: files that are complete, and plain bytes. */
   stored(files: number, bytes: number): void
@@ -27,7 +37,7 @@ export class Chunker {
   readonly #tree: Tree
   readonly #chunks: Chunks
   readonly #pool: WorkerPool
-  readonly #writer: BlobWriter
+  readonly #writer: ChunkStore
   readonly #chunkSize: number
   /** Whole chunks, so that a part never cuts one. */
   readonly #partSize: number
@@ -39,7 +49,7 @@ export class Chunker {
   #fileSizes: number[] = []
   #bytes = 0
 
-  constructor(tree: Tree, chunks: Chunks, pool: WorkerPool, writer: BlobWriter, chunkSize: number, progress: Progress) {
+  constructor(tree: Tree, chunks: Chunks, pool: WorkerPool, writer: ChunkStore, chunkSize: number, progress: Progress) {
     this.#tree = tree
     this.#chunks = chunks
     this.#pool = pool

@@ -10,7 +10,7 @@ import { Column } from './columns.js'
 export const DIGEST_SIZE = 32
 
 /** Flags of a chunk row; the writers translate them. */
-export const CHUNK = { COMPRESSED: 1, ENCRYPTED: 4, BATCH: 8, CRC: 0x10 } as const
+export const CHUNK = { COMPRESSED: 1, ENCRYPTED: 4, BATCH: 8, CRC: 0x10, ZRAN: 0x20 } as const
 
 export interface Chunk {
   /** 32 bytes. */
@@ -23,7 +23,7 @@ export interface Chunk {
   readonly uncompressedOffset: number
   readonly uncompressedSize: number
   readonly crc32: number
-  /** Batch chunks: high 32 bits of the CI record's data word (window), low 32 (offset in the window). */
+  /** Batch and zran chunks: high 32 bits of the CI record's data word (window), low 32 (offset in the window). */
   readonly window: number
   readonly windowOffset: number
 }

@@ -1,10 +1,9 @@
 /**
  * The chunk information that a v6 blob carries of itself (rafs-v6.md §7): one record a chunk, in the order of the
- * blob, then batch windows; and the 4096-byte header that follows it.
+ * blob, then batch or zran windows; and the 4096-byte header that follows it.
  */
 import { BLOB_FEATURE, type Compressor } from '../cache/cache.js'
 import {
-  BatchWindowV6,
   CI_MAGIC,
   CI_V2_FLAG,
   CiHeaderV6,
@@ -13,7 +12,6 @@ import {
   V6_BLOCK_SIZE,
   V6_COMPRESSOR,
 } from '../rafs/layout/v6.js'
-import type { BatchWindow } from './blob-writer.js'
 import { CHUNK, type Chunk, type Chunks } from './chunks.js'
 
 function recordV1(chunk: Chunk): { uncompressed: bigint; compressed: bigint } {
@@ -27,10 +25,12 @@ function recordV1(chunk: Chunk): { uncompressed: bigint; compressed: bigint } {
 
 function recordV2(chunk: Chunk): { uncompressed: bigint; compressed: bigint; data: bigint } {
   const batch = (chunk.flags & CHUNK.BATCH) !== 0
-  const crc = (chunk.flags & CHUNK.CRC) !== 0 && !batch
+  const zran = (chunk.flags & CHUNK.ZRAN) !== 0
+  const crc = (chunk.flags & CHUNK.CRC) !== 0 && !batch && !zran
   const flags =
     ((chunk.flags & CHUNK.COMPRESSED) !== 0 ? CI_V2_FLAG.COMPRESSED : 0) |
     (batch ? CI_V2_FLAG.BATCH : 0) |
+    (zran ? CI_V2_FLAG.ZRAN : 0) |
     ((chunk.flags & CHUNK.ENCRYPTED) !== 0 ? CI_V2_FLAG.ENCRYPTED : 0) |
     (crc ? CI_V2_FLAG.CRC : 0)
   return {
@@ -39,7 +39,7 @@ function recordV2(chunk: Chunk): { uncompressed: bigint; compressed: bigint; dat
       (BigInt(chunk.uncompressedSize - 1) << 32n) |
       (BigInt(flags) << 56n),
     compressed: BigInt(chunk.compressedOffset) | (BigInt(chunk.compressedSize) << 40n),
-    data: batch
+    data: batch || zran
       ? (BigInt(chunk.window) << 32n) | BigInt(chunk.windowOffset)
       : crc
         ? BigInt(chunk.crc32)
@@ -47,17 +47,17 @@ function recordV2(chunk: Chunk): { uncompressed: bigint; compressed: bigint; dat
   }
 }
 
-/** The plain table. `features` decides between the two record formats. */
-export function ciTable(chunks: Chunks, rows: readonly number[], windows: readonly BatchWindow[], features: number): Uint8Array {
+/** The plain table, `windows` at its end. `features` decides between the two record formats. */
+export function ciTable(chunks: Chunks, rows: readonly number[], windows: Uint8Array, features: number): Uint8Array {
   const v2 = (features & BLOB_FEATURE.CHUNK_INFO_V2) !== 0
   const recordSize = v2 ? CiRecordV2.size : CiRecordV1.size
-  const out = new Uint8Array(rows.length * recordSize + windows.length * BatchWindowV6.size)
+  const out = new Uint8Array(rows.length * recordSize + windows.length)
   rows.forEach((row, i) => {
     const chunk = chunks.get(row)
     if (v2) CiRecordV2.write(out, recordV2(chunk), i * recordSize)
     else CiRecordV1.write(out, recordV1(chunk), i * recordSize)
   })
-  windows.forEach((window, i) => BatchWindowV6.write(out, window, rows.length * recordSize + i * BatchWindowV6.size))
+  out.set(windows, rows.length * recordSize)
   return out
 }
 

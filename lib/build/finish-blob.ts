@@ -3,15 +3,29 @@
  * describes it. An inlined bootstrap stands in the blob whose table entry it contains, so the entry is settled first.
  */
 import { BLOB_FEATURE, type Compressor, type Digester } from '../cache/cache.js'
-import { BatchWindowV6, TOC_COMPRESSION, TOC_NAME } from '../rafs/layout/v6.js'
+import { TOC_COMPRESSION, TOC_NAME } from '../rafs/layout/v6.js'
 import type { BlobSink } from './blob-sink.js'
-import type { BlobWriter } from './blob-writer.js'
 import { DIGEST_SIZE, type Chunks } from './chunks.js'
 import { ciHeader, ciTable } from './ci-table.js'
 import type { BlobCipher } from './cipher.js'
 import { compressIfSmaller } from './compress.js'
 import type { BuiltBlob } from './image.js'
 import { Sections, tocCompression } from './sections.js'
+
+/** What a blob's chunks are and where they lie. */
+export interface BlobContent {
+  /** Rows of the blob's own chunks, by chunk index. */
+  readonly rows: readonly number[]
+  /** Bytes of the plain blob. */
+  readonly uncompressedSize: number
+  /** BLOB_FEATURE bits that the content asks for. */
+  readonly features: number
+  readonly windowCount: number
+  /** Batch windows, or zran windows with their dictionaries, as they stand in the chunk information. */
+  windowTable(): Uint8Array
+  /** The file that holds the data, when it is another one than this blob (SEPARATE); its name and bytes. */
+  readonly foreign?: { readonly id: string; readonly size: number }
+}
 
 export interface BlobSettings {
   readonly version: 5 | 6
@@ -32,7 +46,7 @@ export interface FinishedBlob {
   readonly blob: BuiltBlob
 }
 
-function featuresOf(settings: BlobSettings, batches: boolean): number {
+function featuresOf(settings: BlobSettings, content: BlobContent): number {
   const sections = settings.toc || settings.inlineMeta
   let features = BLOB_FEATURE.CAP_TAR_TOC
   if (settings.aligned) features |= BLOB_FEATURE.ALIGNED
@@ -40,7 +54,7 @@ function featuresOf(settings: BlobSettings, batches: boolean): number {
   if (sections) features |= BLOB_FEATURE.HAS_TAR_HEADER
   if (settings.version === 5) return features
   if (settings.toc) features |= BLOB_FEATURE.HAS_TOC | BLOB_FEATURE.INLINED_CHUNK_DIGEST
-  if (batches) features |= BLOB_FEATURE.BATCH | BLOB_FEATURE.CHUNK_INFO_V2
+  features |= content.features
   if (settings.cipher !== undefined) features |= BLOB_FEATURE.ENCRYPTED | BLOB_FEATURE.CHUNK_INFO_V2
   return features >>> 0
 }
@@ -51,7 +65,7 @@ function featuresOf(settings: BlobSettings, batches: boolean): number {
  */
 export async function finishBlob(
   sink: BlobSink,
-  writer: BlobWriter,
+  writer: BlobContent,
   chunks: Chunks,
   settings: BlobSettings,
   bootstrap: ((blob: BuiltBlob | undefined) => Uint8Array) | undefined,
@@ -59,11 +73,11 @@ export async function finishBlob(
   const { compressor, cipher } = settings
   const hasData = writer.rows.length > 0
   const sections = new Sections(sink)
-  const features = featuresOf(settings, writer.windows.length > 0)
+  const features = featuresOf(settings, writer)
   const wantsSections = settings.toc || settings.inlineMeta
   let ci: BuiltBlob['ci'] = { compressor: 'none', offset: 0, compressedSize: 0, uncompressedSize: 0 }
   if (hasData) {
-    if (wantsSections) await sections.endData(TOC_COMPRESSION.NONE, writer.uncompressedSize)
+    if (wantsSections && writer.foreign === undefined) await sections.endData(TOC_COMPRESSION.NONE, writer.uncompressedSize)
     if (settings.version === 6) ci = await writeCi(sink, writer, chunks, settings, features, sections)
     if (settings.toc && settings.version === 6) {
       const digests = new Uint8Array(writer.rows.length * DIGEST_SIZE)
@@ -102,13 +116,14 @@ export async function finishBlob(
 
 async function writeCi(
   sink: BlobSink,
-  writer: BlobWriter,
+  writer: BlobContent,
   chunks: Chunks,
   settings: BlobSettings,
   features: number,
   sections: Sections,
 ): Promise<BuiltBlob['ci']> {
-  const table = ciTable(chunks, writer.rows, writer.windows, features)
+  const windows = writer.windowTable()
+  const table = ciTable(chunks, writer.rows, windows, features)
   const packed = compressIfSmaller(settings.compressor, table)
   const seal = (bytes: Uint8Array): Uint8Array => settings.cipher?.encrypt(bytes) ?? bytes
   const stored = seal(packed.bytes)
@@ -123,8 +138,8 @@ async function writeCi(
     ...ci,
     features,
     entries: writer.rows.length,
-    windows: writer.windows.length,
-    windowBytes: writer.windows.length * BatchWindowV6.size,
+    windows: writer.windowCount,
+    windowBytes: windows.length,
   })
   sections.note(TOC_NAME.BLOB_META, tocCompression(ci.compressor), table, ci.offset, stored.length)
   sections.note(TOC_NAME.BLOB_META_HEADER, TOC_COMPRESSION.NONE, header, sink.offset, header.length)

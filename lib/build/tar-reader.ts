@@ -3,7 +3,7 @@
  * all names and values as bytes. It says what stands in the archive; what a name or a link means is the business
  * of tar-source.ts.
  */
-import type { ByteSource } from './byte-source.js'
+import type { Bytes } from './byte-source.js'
 import { bad, isZeroBlock, parsePax, parseTarHeader, TAR_BLOCK, TAR_TYPE, untilNul, type PaxRecord } from './tar-header.js'
 import { inDataMap, oldSparseMap, paxSparse, type SparseMap } from './tar-sparse.js'
 import type { Xattr } from './tree.js'
@@ -39,7 +39,7 @@ const XATTR_PREFIX = 'SCHILY.xattr.'
 const MAX_META = 16 << 20
 
 class Content {
-  readonly #source: ByteSource
+  readonly #source: Bytes
   readonly #map: SparseMap
   readonly #where: number
   #run = 0
@@ -47,7 +47,7 @@ class Content {
   /** Bytes of the archive that have not been read yet. */
   left: number
 
-  constructor(source: ByteSource, map: SparseMap, stored: number, where: number) {
+  constructor(source: Bytes, map: SparseMap, stored: number, where: number) {
     this.#source = source
     this.#map = map
     this.#where = where
@@ -99,7 +99,7 @@ function paxNumber(value: Buffer, key: string, where: number): number {
 }
 
 /** The entries of an archive, in its order. What an entry's `read` leaves is skipped when the next one is asked for. */
-export async function* readTar(source: ByteSource): AsyncGenerator<TarEntry> {
+export async function* readTar(source: Bytes): AsyncGenerator<TarEntry> {
   let global: readonly PaxRecord[] = []
   let local: readonly PaxRecord[] = []
   let longName: Buffer | undefined

@@ -3,7 +3,7 @@
  * not do (leave the image's root, link to nothing) ends the build with the entry's name and place.
  */
 import { NydusError } from '../base/errors.js'
-import type { ByteSource } from './byte-source.js'
+import type { Bytes } from './byte-source.js'
 import { deviceNumber32 } from './device.js'
 import { TAR_TYPE } from './tar-header.js'
 import { readTar, type TarEntry } from './tar-reader.js'
@@ -82,7 +82,7 @@ function folderNode(tree: Tree, parent: number, name: Uint8Array): number {
   return tree.add(parent, name, MISSING_FOLDER)
 }
 
-export async function readTarSource(source: ByteSource, visitor: TarVisitor): Promise<Tree> {
+export async function readTarSource(source: Bytes, visitor: TarVisitor): Promise<Tree> {
   const tree = new Tree(MISSING_FOLDER)
   for await (const entry of readTar(source)) {
     const parts = components(entry.path, entry)

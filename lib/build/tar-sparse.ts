@@ -6,7 +6,7 @@
 import { layout } from '../base/layout.js'
 import { TarHeader } from '../rafs/layout/v6.js'
 import { bad, parseNumber, TAR_BLOCK, type PaxRecord } from './tar-header.js'
-import type { ByteSource } from './byte-source.js'
+import type { Bytes } from './byte-source.js'
 
 /** A run of data: bytes `offset … offset + length` of the file. */
 export interface SparseRun {
@@ -62,7 +62,7 @@ function checked(runs: readonly SparseRun[], size: number, where: number): Spars
 }
 
 /** Type S: reads the extension blocks, which stand between the header and the data, from the archive. */
-export async function oldSparseMap(header: Uint8Array, source: ByteSource, where: number): Promise<SparseMap> {
+export async function oldSparseMap(header: Uint8Array, source: Bytes, where: number): Promise<SparseMap> {
   const tail = GnuTail.read(header, TarHeader.at.prefix)
   const runs = entries(tail.map, where)
   const block = new Uint8Array(TAR_BLOCK)
@@ -111,7 +111,7 @@ export function paxSparse(records: readonly PaxRecord[], where: number): PaxSpar
 }
 
 /** Format 1.0: decimal numbers, one a line, in whole blocks in front of the data. Returns the map and the bytes it took. */
-export async function inDataMap(source: ByteSource, size: number, where: number): Promise<[SparseMap, number]> {
+export async function inDataMap(source: Bytes, size: number, where: number): Promise<[SparseMap, number]> {
   const block = new Uint8Array(TAR_BLOCK)
   let taken = 0
   let digits = ''
