@@ -17,6 +17,7 @@ const FLOW = {
   vfs: [],
   fuse: ['vfs/filesystem.ts'],
   build: ['rafs/layout', 'rafs/image.ts', 'cache/cache.ts', 'cache/layout.ts', 'vfs/filesystem.ts'],
+  image: ['build', 'cache', 'backend', 'rafs/image.ts', 'rafs/layout', 'vfs/filesystem.ts'],
   oci: ['backend'],
 }
 

@@ -4,7 +4,9 @@ import { NydusError } from '../lib/base/errors.js'
 import { createCommand } from './image/create.js'
 import { checkCommand } from './image/check.js'
 import { mergeCommand } from './image/merge.js'
+import { unpackCommand } from './image/unpack.js'
 import { failureText } from './image/failure.js'
+import { stopOnSignals } from './image/stop.js'
 import { runProgram, type Main } from './program.js'
 
 const ABOUT = `Builds RAFS container images from folders, tar archives and OCI layers, merges layers, checks and unpacks images.
@@ -21,7 +23,7 @@ export const main: Main = async (argv, io) => {
       writeErr: text => void io.stderr.write(text),
     })
     .exitOverride()
-  for (const add of [createCommand, mergeCommand, checkCommand]) add(program, io)
+  for (const add of [createCommand, mergeCommand, checkCommand, unpackCommand]) add(program, io)
   if (argv.includes('--version') || argv.includes('-V')) {
     const { buildInfo, versionText } = await import('../lib/daemon/version.js')
     io.stdout.write(versionText(buildInfo()))
@@ -31,6 +33,7 @@ export const main: Main = async (argv, io) => {
     io.stdout.write(`${program.createHelp().commandUsage(program)}\n`)
     return 0
   }
+  if (io.stdout === process.stdout) stopOnSignals()
   try {
     await program.parseAsync(argv, { from: 'user' })
     return 0

@@ -7,6 +7,7 @@ import { constants } from 'node:fs'
 import { open, rename, rm, stat, type FileHandle } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { NydusError, explain } from '../base/errors.js'
+import { temporaryFiles } from '../base/temporary-files.js'
 
 export class BlobSink {
   readonly #file: FileHandle
@@ -20,6 +21,7 @@ export class BlobSink {
     this.#file = file
     this.#path = path
     this.#temporary = temporary
+    if (temporary !== undefined) temporaryFiles.note(temporary)
   }
 
   /** `path` is the final name; for a name that depends on the id give the folder and pass the name to `finish`. */
@@ -58,12 +60,16 @@ export class BlobSink {
   /** Closes and gives the file its final name. */
   async finish(path = this.#path): Promise<void> {
     await this.#file.close()
-    if (this.#temporary !== undefined) await rename(this.#temporary, path)
+    if (this.#temporary === undefined) return
+    await rename(this.#temporary, path)
+    temporaryFiles.forget(this.#temporary)
   }
 
   /** Closes and leaves nothing behind. */
   async abandon(): Promise<void> {
     await this.#file.close().catch(() => undefined)
-    if (this.#temporary !== undefined) await rm(this.#temporary, { force: true })
+    if (this.#temporary === undefined) return
+    await rm(this.#temporary, { force: true })
+    temporaryFiles.forget(this.#temporary)
   }
 }

@@ -1,0 +1,95 @@
+/** Where a command finds the blobs of an image: options that several commands share. */
+import { readFile } from 'node:fs/promises'
+import { Option, type Command } from 'commander'
+import type { Backend, BackendConfig } from '../../lib/backend/backend.js'
+import { NydusError } from '../../lib/base/errors.js'
+import { silentLog } from '../../lib/base/log.js'
+
+export interface BackendValues {
+  readonly blob?: string
+  readonly blobDir?: string
+  readonly config?: string
+  readonly backendType?: string
+  readonly backendConfig?: string
+  readonly backendConfigFile?: string
+}
+
+const TYPES = ['localfs', 'localdisk', 'oss', 's3', 'registry', 'http-proxy']
+
+/** Adds the options; `BackendValues` is what commander makes of them. */
+export function withBackend(command: Command): Command {
+  return command
+    .option('-D, --blob-dir <folder>', 'folder of the data blobs, each named by its id')
+    .option('-C, --config <file>', 'configuration of nydusd: its backend is used')
+    .addOption(new Option('--backend-type <type>', 'kind of storage that has the blobs').choices(TYPES))
+    .option('--backend-config <json>', 'its settings, the `config` object of a backend')
+    .option('--backend-config-file <file>', 'the same in a file')
+}
+
+function usage(text: string): NydusError {
+  return new NydusError('CLI_USAGE', 'EINVAL', text)
+}
+
+function localfs(dir: string, blobFile: string): BackendConfig {
+  return { type: 'localfs', localfs: { dir, blob_file: blobFile, alt_dirs: [] } }
+}
+
+async function configOf(values: BackendValues): Promise<BackendConfig | undefined> {
+  const given = [values.blob, values.blobDir, values.config, values.backendType].filter(
+    value => value !== undefined,
+  )
+  if (given.length > 1)
+    throw usage('the blobs are named twice: give one of --blob, --blob-dir, --config and --backend-type')
+  if (values.blob !== undefined) return localfs('', values.blob)
+  if (values.blobDir !== undefined) return localfs(values.blobDir, '')
+  if (values.config !== undefined) {
+    const { loadConfig } = await import('../../lib/daemon/config.js')
+    return (await loadConfig(values.config, pullAuth())).config.backend
+  }
+  if (values.backendType === undefined) {
+    if (values.backendConfig !== undefined || values.backendConfigFile !== undefined)
+      throw usage('--backend-config needs --backend-type, which says what kind of storage it is for')
+    return undefined
+  }
+  return await typedConfig(values.backendType, values)
+}
+
+async function typedConfig(type: string, values: BackendValues): Promise<BackendConfig> {
+  if ((values.backendConfig === undefined) === (values.backendConfigFile === undefined))
+    throw usage(
+      `--backend-type ${type} needs its settings: give one of --backend-config and --backend-config-file`,
+    )
+  const where =
+    values.backendConfigFile === undefined
+      ? '--backend-config'
+      : `--backend-config-file ${values.backendConfigFile}`
+  const { parseConfig } = await import('../../lib/daemon/config.js')
+  const { reason } = await import('../../lib/daemon/reason.js')
+  const text =
+    values.backendConfig ??
+    (await readFile(values.backendConfigFile ?? '', 'utf8').catch((error: unknown) => {
+      throw new NydusError('CONFIG_UNREADABLE', 'EINVAL', `${where} cannot be read: ${reason(error)}`)
+    }))
+  let settings: unknown
+  try {
+    settings = JSON.parse(text)
+  } catch {
+    // The parser's message quotes the text, which may hold a secret.
+    throw new NydusError('CONFIG_INVALID', 'EINVAL', `${where} is not JSON`)
+  }
+  const whole = JSON.stringify({ device: { backend: { type, config: settings } }, mode: 'direct' })
+  return (await parseConfig(whole, { where, ...pullAuth() })).config.backend
+}
+
+function pullAuth(): { imagePullAuth?: string } {
+  const auth = process.env['IMAGE_PULL_AUTH']
+  return auth === undefined ? {} : { imagePullAuth: auth }
+}
+
+/** Undefined when no option names a place. Throws CLI_USAGE, CONFIG_*, BACKEND_CONFIG. */
+export async function openBackendOf(values: BackendValues): Promise<Backend | undefined> {
+  const config = await configOf(values)
+  if (config === undefined) return undefined
+  const { openBackend } = await import('../../lib/backend/open.js')
+  return await openBackend(config, { log: silentLog })
+}
