@@ -26,7 +26,8 @@ export class WorkerPool {
   constructor(options: WorkerOptions, count = Math.max(1, Math.min(8, availableParallelism()))) {
     this.depth = count * 2
     for (let i = 0; i < count; i++) {
-      const worker = new Worker(new URL('./build-worker.js', import.meta.url), { workerData: options })
+      // Plain JavaScript that needs none of the loaders this process may have been started with.
+      const worker = new Worker(new URL('./build-worker.js', import.meta.url), { workerData: options, execArgv: [] })
       worker.on('message', (message: Done | Failed) => this.#answer(i, message))
       worker.on('error', error => this.#fail(error))
       this.#workers.push(worker)

@@ -240,8 +240,9 @@ export function writeChunk(out: Uint8Array, at: number, chunk: ReturnType<BuiltI
     {
       digest: chunk.digest,
       blobIndex: chunk.blob,
+      // Whether a batch is compressed is said by its window in the CI table.
       flags:
-        ((chunk.flags & CHUNK.COMPRESSED) !== 0 ? V5_CHUNK_FLAG.COMPRESSED : 0) |
+        ((chunk.flags & CHUNK.COMPRESSED) !== 0 && !batch ? V5_CHUNK_FLAG.COMPRESSED : 0) |
         ((chunk.flags & CHUNK.ENCRYPTED) !== 0 ? V5_CHUNK_FLAG.ENCRYPTED : 0) |
         ((chunk.flags & CHUNK.CRC) !== 0 ? V5_CHUNK_FLAG.CRC : 0),
       // A chunk in a batch has no place of its own: the CI table of its blob tells where it is.

@@ -74,11 +74,9 @@ export function createCommand(program: Command, io: Io): void {
     )
     .option('-b, --blob <file>', 'where the data blob goes (a FIFO is fine)')
     .addOption(
-      new Option('--blob-inline-meta, --inline-bootstrap', 'metadata goes into the data blob').conflicts([
-        'bootstrap',
-        'blobId',
-      ]),
+      new Option('--blob-inline-meta', 'metadata goes into the data blob').conflicts(['bootstrap', 'blobId']),
     )
+    .addOption(new Option('--inline-bootstrap', 'the same').implies({ blobInlineMeta: true }).hideHelp())
     .option('--blob-id <id>', 'id of the data blob instead of its sha256')
     .addOption(
       new Option('--chunk-size <bytes>', 'size of a chunk, a power of two from 0x1000 to 0x1000000')
