@@ -1,10 +1,4 @@
-/**
- * OSS against a stand-in that verifies signatures as Alibaba Cloud publishes them ("Signature version 1" and
- * "Include a V4 signature in the Authorization header" in the OSS API reference), written without the library
- * that signs.
- */
-import { createHash, createHmac } from 'node:crypto'
-import type { IncomingMessage, ServerResponse } from 'node:http'
+/** OSS, against the stand-in: there is no server of it to be had. */
 import t, { type Test } from 'tap'
 import type { OssOptions } from './backend.js'
 import { openOss } from './oss.js'
@@ -12,6 +6,7 @@ import { regionOf } from './oss-sign.js'
 import { BlobServer, patternBlob } from './testing/blob-server.js'
 import { FaultProxy } from './testing/fault-proxy.js'
 import { context, httpDefaults, proxyDefaults, testSeams } from './testing/fixtures.js'
+import { OssStore } from './testing/oss-store.js'
 
 const ID = '34'.repeat(32)
 const KEY_ID = 'LTAI5tExample'
@@ -20,101 +15,16 @@ const BUCKET = 'nydus-images'
 const PREFIX = 'team a/ünï+code/'
 const blob = patternBlob(20_000)
 
-const hmac = (algorithm: string, key: string | Buffer, text: string) =>
-  createHmac(algorithm, key).update(text)
-
-/** Signature version 1: what the Authorization header must be. */
-function versionOne(request: IncomingMessage, key: string): string {
-  const ossHeaders = Object.entries(request.headers)
-    .filter(([name]) => name.startsWith('x-oss-'))
-    .sort(([a], [b]) => (a < b ? -1 : 1))
-    .map(([name, value]) => `${name}:${String(value).trim()}\n`)
-    .join('')
-  const text = [
-    request.method,
-    request.headers['content-md5'] ?? '',
-    request.headers['content-type'] ?? '',
-    request.headers['x-oss-date'] ?? request.headers.date,
-    `${ossHeaders}/${BUCKET}/${key}`,
-  ].join('\n')
-  return `OSS ${KEY_ID}:${hmac('sha1', SECRET, text).digest('base64')}`
-}
-
-/** Percent-encoding of the V4 canonical URI: all but unreserved characters and `/`. */
-function canonical(text: string): string {
-  return [...Buffer.from(text)]
-    .map(byte => {
-      const c = String.fromCharCode(byte)
-      return /[A-Za-z0-9\-._~/]/.test(c) ? c : `%${byte.toString(16).toUpperCase().padStart(2, '0')}`
-    })
-    .join('')
-}
-
-/** Signature version 4: what the Signature in the header must be. */
-function versionFour(request: IncomingMessage, key: string, region: string): string {
-  const date = String(request.headers['x-oss-date'])
-  const day = date.slice(0, 8)
-  const signed = Object.keys(request.headers)
-    .filter(name => name === 'content-type' || name === 'content-md5' || name.startsWith('x-oss-'))
-    .sort()
-  const canonicalRequest = [
-    request.method,
-    canonical(`/${BUCKET}/${key}`),
-    '',
-    ...signed.map(name => `${name}:${String(request.headers[name]).trim()}`),
-    '',
-    '',
-    request.headers['x-oss-content-sha256'],
-  ].join('\n')
-  const scope = `${day}/${region}/oss/aliyun_v4_request`
-  const digest = createHash('sha256').update(canonicalRequest).digest('hex')
-  let signing = hmac('sha256', `aliyun_v4${SECRET}`, day).digest()
-  for (const part of [region, 'oss', 'aliyun_v4_request']) signing = hmac('sha256', signing, part).digest()
-  const signature = hmac('sha256', signing, `OSS4-HMAC-SHA256\n${date}\n${scope}\n${digest}`).digest('hex')
-  return `OSS4-HMAC-SHA256 Credential=${KEY_ID}/${scope},Signature=${signature}`
-}
-
-interface Server {
-  /** What it accepts. */
-  versions: readonly ('v1' | 'v4')[]
-  /** Its clock, in milliseconds since 1970. */
-  now: () => number
-}
-
-function refuse(response: ServerResponse, status: number, code: string, now: number, head: boolean): true {
-  response.writeHead(status, { date: new Date(now).toUTCString(), 'content-type': 'application/xml' })
-  response.end(head ? undefined : `<?xml version="1.0"?><Error><Code>${code}</Code></Error>`)
-  return true
-}
-
 async function rig(t: Test, options: Partial<OssOptions> = {}) {
   const server = await BlobServer.start(blob)
   // Host names of buckets do not resolve here; a forward proxy brings them all to the stand-in.
   const proxy = await FaultProxy.start(server.url)
   t.teardown(() => Promise.all([proxy.stop(), server.stop()]))
   const seams = testSeams()
-  const setting: Server = { versions: ['v1', 'v4'], now: () => seams.clock.wall() }
-  const used: string[] = []
-  server.hook = (request, response) => {
-    const { authorization = '', host } = request.headers
-    const head = request.method === 'HEAD'
-    const now = setting.now()
-    const region = /^nydus-images\.oss-([a-z0-9-]+?)(-internal)?\./.exec(host ?? '')?.[1] ?? 'none'
-    const key = decodeURIComponent(new URL(request.url ?? '', 'http://x').pathname.slice(1))
-    if (key !== PREFIX + ID) return refuse(response, 404, 'NoSuchKey', now, head)
-    const version = authorization.startsWith('OSS4-') ? 'v4' : 'v1'
-    used.push(authorization === '' ? 'none' : version)
-    if (authorization === '') return refuse(response, 403, 'AccessDenied', now, head)
-    if (!setting.versions.includes(version)) return refuse(response, 400, 'InvalidArgument', now, head)
-    const text = String(request.headers['x-oss-date'])
-    const date = Date.parse(
-      version === 'v1' ? text : text.replace(/^(....)(..)(..T..)(..)(..Z)$/, '$1-$2-$3:$4:$5'),
-    )
-    if (!(Math.abs(date - now) < 900_000)) return refuse(response, 403, 'RequestTimeTooSkewed', now, head)
-    const expected = version === 'v1' ? versionOne(request, key) : versionFour(request, key, region)
-    if (authorization !== expected) return refuse(response, 403, 'SignatureDoesNotMatch', now, head)
-    return false
-  }
+  const objects = new Map([[PREFIX + ID, blob]])
+  const setting = new OssStore({ name: BUCKET, keyId: KEY_ID, secret: SECRET, objects })
+  setting.now = () => seams.clock.wall()
+  server.hook = setting.hook
   const backend = openOss(
     {
       type: 'oss',
@@ -134,7 +44,7 @@ async function rig(t: Test, options: Partial<OssOptions> = {}) {
     seams,
   )
   t.teardown(() => backend.close())
-  return { server, proxy, seams, setting, used, blob: backend.open(ID) }
+  return { server, proxy, seams, setting, used: setting.used, blob: backend.open(ID) }
 }
 
 async function check(t: Test, reader: Awaited<ReturnType<typeof rig>>['blob']): Promise<void> {

@@ -1,23 +1,15 @@
-/**
- * The s3 backend against a real server: versitygw, built outside of the project with
- * `GOBIN=/opt/peers/bin go install github.com/versity/versitygw/cmd/versitygw@v1.8.0`.
- */
+/** The s3 backend against a real server, versitygw. */
 import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
-import { request } from 'node:https'
 import { join } from 'node:path'
-import aws4 from 'aws4'
 import t, { type Test } from 'tap'
 import type { S3Options } from './backend.js'
 import { openS3 } from './s3.js'
 import { BlobServer } from './testing/blob-server.js'
 import { makeCerts } from './testing/certs.js'
 import { context, httpDefaults, testSeams } from './testing/fixtures.js'
-import { freePort } from './testing/ports.js'
-import { findProgram, ServerProcess } from './testing/servers.js'
+import { S3_KEYS, S3_REGION, s3Missing, startS3 } from './testing/s3-server.js'
 
-const KEYS = { accessKeyId: 'nydus-key', secretAccessKey: 'nydus/secret+key' }
-const REGION = 'eu-test-1'
 const fixture = join(import.meta.dirname, '../../vm-tests/fixtures/v6-zstd-blake3/blobs')
 const [id = ''] = readdirSync(fixture)
 const blob = readFileSync(join(fixture, id))
@@ -26,11 +18,11 @@ const s3Defaults: S3Options = {
   ...httpDefaults,
   scheme: 'https',
   endpoint: '',
-  region: REGION,
+  region: S3_REGION,
   bucket_name: 'images',
   object_prefix: '',
-  access_key_id: KEYS.accessKeyId,
-  access_key_secret: KEYS.secretAccessKey,
+  access_key_id: S3_KEYS.accessKeyId,
+  access_key_secret: S3_KEYS.secretAccessKey,
 }
 
 function open(t: Test, options: Partial<S3Options>) {
@@ -42,41 +34,11 @@ function open(t: Test, options: Partial<S3Options>) {
   return { backend, seams }
 }
 
-const program = findProgram('versitygw')
-const skip =
-  program === undefined
-    ? 'versitygw is not there: GOBIN=/opt/peers/bin go install github.com/versity/versitygw/cmd/versitygw@v1.8.0'
-    : false
-
-t.test('versitygw over TLS with a private CA', { skip }, async t => {
-  const dir = t.testdir({ certs: {}, data: {}, sidecar: {} })
+t.test('versitygw over TLS with a private CA', { skip: s3Missing }, async t => {
+  const dir = t.testdir({ certs: {} })
   const certs = await makeCerts(join(dir, 'certs'))
-  const port = await freePort()
-  const server = new ServerProcess(port, [
-    program ?? '',
-    ...['--port', `127.0.0.1:${port}`, '--access', KEYS.accessKeyId, '--secret', KEYS.secretAccessKey],
-    ...['--region', REGION, '--cert', certs.cert, '--key', certs.key, '--keep-alive'],
-    ...['posix', '--sidecar', join(dir, 'sidecar'), join(dir, 'data')],
-  ])
-  await server.start()
+  const { server, put } = await startS3(dir, certs)
   t.teardown(() => server.stop())
-  const ca = readFileSync(certs.ca)
-
-  /** A PUT as any S3 client would send it. */
-  const put = (path: string, body: Buffer) =>
-    new Promise<number>((resolve, reject) => {
-      const { headers = {} } = aws4.sign(
-        {
-          ...{ service: 's3', region: REGION, method: 'PUT', host: server.host, path },
-          headers: { 'x-amz-content-sha256': createHash('sha256').update(body).digest('hex') },
-        },
-        KEYS,
-      )
-      const put = request({ host: '127.0.0.1', port, path, method: 'PUT', ca, headers }, response => {
-        response.resume().on('end', () => resolve(response.statusCode ?? 0))
-      })
-      put.on('error', reject).end(body)
-    })
   const prefix = "team a/it's (new)+ü=1/"
   const encoded = 'team%20a/it%27s%20%28new%29%2B%C3%BC%3D1/'
   t.equal(await put('/images', Buffer.alloc(0)), 200)

@@ -103,9 +103,16 @@ export function storedPath(digest: string): string {
   return `docker/registry/v2/blobs/sha256/${digest.slice(0, 2)}/${digest}/data`
 }
 
-/** Puts a blob into the registry's folder as a push to `repo` would; returns its digest. */
-export function storeBlob(dir: string, repo: string, blob: Buffer): string {
-  const digest = createHash('sha256').update(blob).digest('hex')
+/**
+ * Puts a blob into the registry's folder as a push to `repo` would; returns its digest. Blobs that carry their own
+ * metadata are not named by what they hold: the registry, which does not look, is told another `digest`.
+ */
+export function storeBlob(
+  dir: string,
+  repo: string,
+  blob: Buffer,
+  digest: string = createHash('sha256').update(blob).digest('hex'),
+): string {
   const data = join(dir, 'data', storedPath(digest))
   const link = join(dir, 'data/docker/registry/v2/repositories', repo, '_layers/sha256', digest, 'link')
   mkdirSync(dirname(data), { recursive: true })
@@ -140,8 +147,11 @@ http {
   return server
 }
 
-/** squid as a forward proxy that caches whole objects in memory: what a P2P daemon is to a reader. */
-export async function squid(dir: string): Promise<ServerProcess> {
+/**
+ * squid as a forward proxy that fetches and caches whole objects in memory: what a P2P daemon is to a reader. With
+ * `ranges` it hands each range on as it was asked for.
+ */
+export async function squid(dir: string, ranges = false): Promise<ServerProcess> {
   const port = await freePort()
   const config = join(dir, 'squid.conf')
   writeFileSync(
@@ -153,7 +163,7 @@ access_log none
 cache_log /dev/null
 cache_mem 64 MB
 maximum_object_size_in_memory 64 MB
-range_offset_limit none
+range_offset_limit ${ranges ? '0' : 'none'}
 shutdown_lifetime 0 seconds
 cache_effective_user proxy
 coredump_dir none

@@ -1,6 +1,7 @@
 /** What a guest sees: a tree walked through the test front-end, in the shape of the fixtures' manifests. */
 import { createHash } from 'node:crypto'
 import type { FuseClient } from '../../../addon/test/fuse-client.js'
+import { NydusError } from '../../base/errors.js'
 import type { Expected } from '../../rafs/testing/fixtures.js'
 
 const ROOT = 1n
@@ -90,17 +91,68 @@ function rdevOf(rdev: number): [major: number, minor: number] {
   return [(rdev >>> 8) & 0xfff, (rdev & 0xff) | ((rdev >>> 12) & 0xfff00)]
 }
 
+/** Requests that a walk has under way at once, more or less: a guest with so many readers. */
+const READERS = 32
+
+/** `work` for every item, some at once; results in the order of the items. */
+export async function inParallel<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
+  const results: R[] = []
+  const pending = items.entries()
+  const reader = async (): Promise<void> => {
+    for (const [i, item] of pending) results[i] = await work(item)
+  }
+  await Promise.all(Array.from({ length: READERS }, reader))
+  return results
+}
+
 /** Every entry at and below `mountpoint`, sorted by path (bytes), as the manifests are. */
 export async function guestTree(fuse: FuseClient, mountpoint: string): Promise<Expected[]> {
+  const nodes: [path: string, node: bigint][] = [['/', await nodeAt(fuse, mountpoint)]]
   const out: Expected[] = []
-  const pending: [path: string, node: bigint][] = [['/', await nodeAt(fuse, mountpoint)]]
-  for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
-    const [path, node] = next
-    const entry = await describe(fuse, node, path)
-    out.push(entry)
-    if (entry.type !== 'dir') continue
-    for (const [name, child] of await list(fuse, node))
-      pending.push([`${path === '/' ? '' : path}/${name.toString('latin1')}`, child])
+  for (let level = nodes; level.length > 0;) {
+    const entries = await inParallel(level, async ([path, node]) => {
+      const entry = await describe(fuse, node, path)
+      const children = entry.type === 'dir' ? await list(fuse, node) : []
+      return { entry, children }
+    })
+    level = entries.flatMap(({ entry: { path }, children }) =>
+      children.map(([name, child]): [string, bigint] => [
+        `${path === '/' ? '' : path}/${name.toString('latin1')}`,
+        child,
+      ]),
+    )
+    out.push(...entries.map(({ entry }) => entry))
   }
   return out.sort((a, b) => Buffer.compare(Buffer.from(a.path, 'latin1'), Buffer.from(b.path, 'latin1')))
+}
+
+/** A regular file as a guest knows it, and the sha256 that its bytes must have. */
+export interface GuestFile {
+  readonly path: string
+  readonly node: bigint
+  readonly size: number
+  readonly sha256: string
+}
+
+/** Looks up the non-empty regular files of a manifest; reads nothing. */
+export function guestFiles(
+  fuse: FuseClient,
+  mountpoint: string,
+  manifest: readonly Expected[],
+): Promise<GuestFile[]> {
+  const files = manifest.filter(({ type, size }) => type === 'file' && size !== 0)
+  return inParallel(files, async ({ path, size = 0, sha256 = '' }) => {
+    return { path, node: await nodeAt(fuse, mountpoint + path), size, sha256 }
+  })
+}
+
+/** Reads one file whole and compares: `right`, `wrong`, or the errno of the first read that failed. */
+export async function readFile(fuse: FuseClient, { node, size, sha256 }: GuestFile): Promise<string> {
+  try {
+    const bytes = await readAll(fuse, node, size)
+    return createHash('sha256').update(bytes).digest('hex') === sha256 ? 'right' : 'wrong'
+  } catch (error) {
+    if (error instanceof NydusError && error.code === 'FRONTEND_FUSE_ERROR') return error.errno
+    throw error
+  }
 }
