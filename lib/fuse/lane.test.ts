@@ -217,6 +217,65 @@ t.test('a lane that dies: its requests end, the next one has all mounts', async 
   ])
 })
 
+t.test('lanes that die under load from four queues lose no request', async t => {
+  const { frontend, walk, text, mount, fetches, device, logged } = await boot(t, {
+    lanes: 2,
+    requestQueues: 4,
+  })
+  await mount('/i', {
+    warm: { text: long },
+    cold: { text: long, cold: true },
+    end: { text: '', deadly: true },
+  })
+  const root = await walk('i')
+  const warm = await walk('i/warm')
+  const cold = await walk('i/cold')
+  const clients = [1, 2, 3, 4].map(queue => new FuseClient(frontend, { queue }))
+  const ended = { right: 0, wrong: 0, EIO: 0 }
+  const outcome = async (reply: Promise<Uint8Array>, from: number, to: number) => {
+    try {
+      ended[Buffer.from(await reply).toString() === long.slice(from, to) ? 'right' : 'wrong']++
+    } catch (error) {
+      t.match(error, { code: 'FRONTEND_FUSE_ERROR', errno: 'EIO' })
+      ended.EIO++
+    }
+  }
+  const EACH = 80
+  let fetched = 0
+  // First the lane of the last queue, then the other.
+  for (const deadly of [3, 2]) {
+    const all = Array.from({ length: EACH * clients.length }, (_, n) => {
+      const i = Math.floor(n / clients.length)
+      const guest = clients[n % clients.length] as FuseClient
+      const at = (n % 16) * 1000
+      if (i % 20 === 3) return outcome(guest.read(cold, 0, CHUNK, CHUNK), CHUNK, 2 * CHUNK)
+      if (i !== EACH / 2 || n % clients.length !== deadly)
+        return outcome(guest.read(warm, 0, at, 1000), at, at + 1000)
+      const death = guest.lookup(root, Buffer.from('end')).then(() => Buffer.of())
+      return outcome(death, 0, 1)
+    })
+    let open = true
+    const done = Promise.all(all).finally(() => (open = false))
+    // What was deferred is fetched while lanes die and come back.
+    while (open) {
+      for (; fetched < fetches.length; fetched++) fetches[fetched]?.done()
+      await new Promise(resolve => setTimeout(resolve, 1))
+    }
+    await done
+  }
+  t.equal(ended.right + ended.EIO, 2 * EACH * clients.length)
+  t.equal(ended.wrong, 0)
+  t.ok(ended.EIO >= 2, 'those that the lanes died of')
+  t.ok(ended.EIO <= 2 * 64, `at most the batch that each had: ${ended.EIO}`)
+  t.match(logged, [
+    { lane: 1, error: 'exit code 7' },
+    { lane: 0, error: 'exit code 7' },
+  ])
+  t.equal(device.deferredCount(), 0)
+  t.ok([1, 2, 3, 4].every(queue => frontend.native.queue(queue).inFlight === 0))
+  t.equal(await text('i/warm'), long)
+})
+
 t.test('two lanes, two queues', async t => {
   const { frontend, guest, walk, mount, table, lanes } = await boot(t, { lanes: 2, requestQueues: 2 })
   await mount('/i', { long: { text: long } })
