@@ -110,3 +110,10 @@ export const Inflight = layout('vhost_user_inflight', 20, {
   queues: 'u16',
   queueSize: 'u16',
 })
+
+/** Split virtqueues (virtio 1.2 §2.7), little-endian. */
+export const VirtqDesc = layout('virtq_desc', 16, { addr: 'u64', len: 'u32', flags: 'u16', next: 'u16' })
+export const DESC_FLAG = { NEXT: 1, WRITE: 2, INDIRECT: 4 } as const
+/** Heads follow, 2 bytes each. */
+export const VirtqAvail = layout('virtq_avail', 4, { flags: 'u16', idx: 'u16' })
+export const VirtqHead = layout('virtq_avail_head', 2, { head: 'u16' })

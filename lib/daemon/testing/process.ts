@@ -1,0 +1,31 @@
+/** What the kernel holds for a process. */
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+
+export interface Resources {
+  readonly descriptors: number
+  readonly sockets: number
+  readonly threads: number
+}
+
+export function resourcesOf(pid: number): Resources {
+  let descriptors = 0
+  let sockets = 0
+  for (const fd of readdirSync(`/proc/${pid}/fd`)) {
+    let target: string
+    try {
+      target = readlinkSync(`/proc/${pid}/fd/${fd}`)
+    } catch {
+      // Closed meanwhile.
+      continue
+    }
+    descriptors++
+    if (target.startsWith('socket:')) sockets++
+  }
+  return { descriptors, sockets, threads: readdirSync(`/proc/${pid}/task`).length }
+}
+
+export function residentKiB(pid: number): number {
+  const line = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))
+  if (line?.[1] === undefined) throw new RangeError(`/proc/${pid}/status has no VmRSS`)
+  return Number(line[1])
+}
