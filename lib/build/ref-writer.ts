@@ -1,0 +1,119 @@
+/**
+ * Lays out a blob that is somebody else's file, a tar or tar.gz: nothing is stored, each distinct chunk gets the
+ * place where the file has it.
+ *
+ *     results of the Workers, in order, and the places noted when the file was read ──> dedup ──> chunk rows
+ */
+import { NydusError } from '../base/errors.js'
+import { BLOB_FEATURE } from '../cache/cache.js'
+import { V6_BLOCK_SIZE, V6_MAX_CHUNKS } from '../rafs/layout/v6.js'
+import type { ChunkStore } from './chunker.js'
+import { CHUNK, DIGEST_SIZE, type Chunks } from './chunks.js'
+import type { BlobContent } from './finish-blob.js'
+import type { Done } from './job.js'
+import type { ZranWindows } from './zran-windows.js'
+
+/** Where a chunk lies: bytes `start … end` of the file; in a gzip file also its window, and where in that one's output. */
+export interface RefPlace {
+  readonly start: number
+  readonly end: number
+  readonly window?: number
+  readonly offset?: number
+}
+
+export class RefWriter implements ChunkStore, BlobContent {
+  readonly #chunks: Chunks
+  readonly #windows: ZranWindows | undefined
+  readonly rows: number[] = []
+  uncompressedSize = 0
+  foreign: { id: string; size: number } = { id: '', size: 0 }
+  /** What deduplication saved: chunks and plain bytes. */
+  dedupChunks = 0
+  dedupBytes = 0
+  #places: RefPlace[] = []
+  #taken = 0
+
+  /** `windows` for a gzip file; without, the file is the plain tar. */
+  constructor(chunks: Chunks, windows: ZranWindows | undefined) {
+    this.#chunks = chunks
+    this.#windows = windows
+  }
+
+  get features(): number {
+    return (
+      BLOB_FEATURE.SEPARATE |
+      BLOB_FEATURE.CHUNK_INFO_V2 |
+      (this.#windows === undefined ? 0 : BLOB_FEATURE.ZRAN)
+    )
+  }
+
+  get windowCount(): number {
+    return this.#windows?.count ?? 0
+  }
+
+  windowTable(): Uint8Array {
+    return this.#windows?.table() ?? new Uint8Array(0)
+  }
+
+  /** Where the next chunk that is read lies; called for each, in the order in which `store` gets them. */
+  note(place: RefPlace): void {
+    this.#places.push(place)
+  }
+
+  store(done: Done, first: number, count: number, dataAt: number, _single: boolean, listAt: number): Promise<number> {
+    let at = dataAt
+    for (let i = first; i < first + count; i++) {
+      const size = done.plainSizes[i] ?? 0
+      this.#chunks.setListed(listAt + i - first, this.#row(done, i, size))
+      at += done.storedSizes[i] ?? 0
+    }
+    return Promise.resolve(at)
+  }
+
+  #row(done: Done, i: number, size: number): number {
+    const place = this.#nextPlace()
+    const digest = done.digests.subarray(i * DIGEST_SIZE, (i + 1) * DIGEST_SIZE)
+    const known = this.#chunks.find(digest, size)
+    if (known >= 0) {
+      this.dedupChunks++
+      this.dedupBytes += size
+      return known
+    }
+    if (this.rows.length >= V6_MAX_CHUNKS - 1)
+      throw new NydusError(
+        'BUILD_TOO_MANY_CHUNKS',
+        'EFBIG',
+        `the layer would have more than ${V6_MAX_CHUNKS - 1} chunks; use a larger --chunk-size`,
+      )
+    const row = this.#chunks.add({
+      digest,
+      blob: 0,
+      index: this.rows.length,
+      flags: CHUNK.CRC | (this.#windows !== undefined ? CHUNK.ZRAN | CHUNK.COMPRESSED : 0),
+      compressedOffset: place.start,
+      compressedSize: place.end - place.start,
+      uncompressedOffset: this.uncompressedSize,
+      uncompressedSize: size,
+      crc32: done.crcs[i] ?? 0,
+      window: place.window ?? 0,
+      windowOffset: place.offset ?? 0,
+    })
+    this.rows.push(row)
+    this.uncompressedSize += Math.ceil(size / V6_BLOCK_SIZE) * V6_BLOCK_SIZE
+    return row
+  }
+
+  #nextPlace(): RefPlace {
+    const place = this.#places[this.#taken++]
+    if (place === undefined) throw new Error('a chunk was stored whose place was not noted')
+    if (this.#taken > 1024) {
+      this.#places.splice(0, this.#taken)
+      this.#taken = 0
+    }
+    return place
+  }
+
+  finish(): Promise<void> {
+    return Promise.resolve()
+  }
+}
