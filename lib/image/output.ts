@@ -45,11 +45,6 @@ export class Output {
     }
   }
 
-  /** The file, for writes at a place (`writeAt`); undefined for standard output. */
-  get fd(): number | undefined {
-    return this.#file?.fd
-  }
-
   async write(bytes: Uint8Array): Promise<void> {
     this.offset += bytes.length
     if (this.#used + bytes.length > GATHER) await this.#flush()
@@ -65,6 +60,49 @@ export class Output {
       await this.write(ZEROS.subarray(0, n))
       left -= n
     }
+  }
+
+  /** Writes at a place; `offset` stays as it is. Not for pipes and devices. */
+  async writeAt(bytes: Uint8Array, position: number): Promise<void> {
+    const file = this.#regular()
+    try {
+      for (let done = 0; done < bytes.length;)
+        done += (await file.write(bytes, done, bytes.length - done, position + done)).bytesWritten
+    } catch (error) {
+      throw failed(this.#path, error)
+    }
+  }
+
+  /** Reads what `writeAt` wrote; bytes behind the end are zeros. */
+  async readAt(into: Uint8Array, position: number): Promise<void> {
+    const file = this.#regular()
+    for (let done = 0; done < into.length;) {
+      const { bytesRead } = await file.read(into, done, into.length - done, position + done)
+      if (bytesRead === 0) {
+        into.fill(0, done)
+        return
+      }
+      done += bytesRead
+    }
+  }
+
+  /** Makes the file that long; what was not written is a hole. */
+  async setLength(length: number): Promise<void> {
+    try {
+      await this.#regular().truncate(length)
+    } catch (error) {
+      throw failed(this.#path, error)
+    }
+  }
+
+  #regular(): FileHandle {
+    if (this.#file === undefined || this.#temporary === undefined)
+      throw new NydusError(
+        'IMAGE_OUTPUT',
+        'EINVAL',
+        `${this.#path} is a pipe or device: this needs a file, which is not written from start to end`,
+      )
+    return this.#file
   }
 
   async #flush(): Promise<void> {

@@ -54,22 +54,27 @@ async function configOf(values: BackendValues): Promise<BackendConfig | undefine
   return await typedConfig(values.backendType, values)
 }
 
-async function typedConfig(type: string, values: BackendValues): Promise<BackendConfig> {
-  if ((values.backendConfig === undefined) === (values.backendConfigFile === undefined))
+/** `--backend-config` is JSON; in older releases it was a file that holds it. */
+async function settingsText(type: string, values: BackendValues): Promise<{ text: string; where: string }> {
+  const { backendConfig: given, backendConfigFile: named } = values
+  if ((given === undefined) === (named === undefined))
     throw usage(
       `--backend-type ${type} needs its settings: give one of --backend-config and --backend-config-file`,
     )
-  const where =
-    values.backendConfigFile === undefined
-      ? '--backend-config'
-      : `--backend-config-file ${values.backendConfigFile}`
-  const { parseConfig } = await import('../../lib/daemon/config.js')
+  const path = named ?? (given?.trimStart().startsWith('{') === true ? undefined : given)
+  if (path === undefined) return { text: given ?? '', where: '--backend-config' }
+  const where = `${named === undefined ? '--backend-config' : '--backend-config-file'} ${path}`
   const { reason } = await import('../../lib/daemon/reason.js')
-  const text =
-    values.backendConfig ??
-    (await readFile(values.backendConfigFile ?? '', 'utf8').catch((error: unknown) => {
-      throw new NydusError('CONFIG_UNREADABLE', 'EINVAL', `${where} cannot be read: ${reason(error)}`)
-    }))
+  try {
+    return { text: await readFile(path, 'utf8'), where }
+  } catch (error) {
+    throw new NydusError('CONFIG_UNREADABLE', 'EINVAL', `${where} cannot be read: ${reason(error)}`)
+  }
+}
+
+export async function typedConfig(type: string, values: BackendValues): Promise<BackendConfig> {
+  const { text, where } = await settingsText(type, values)
+  const { parseConfig } = await import('../../lib/daemon/config.js')
   let settings: unknown
   try {
     settings = JSON.parse(text)

@@ -1,0 +1,132 @@
+/** `nydus-image export` (nydus-image.md 3). */
+import { readFile } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import { InvalidArgumentError, Option, type Command } from 'commander'
+import type { BackendConfig } from '../../lib/backend/backend.js'
+import { NydusError } from '../../lib/base/errors.js'
+import { silentLog } from '../../lib/base/log.js'
+import type { Io } from '../program.js'
+import { startProgress } from './progress.js'
+
+interface Values {
+  readonly block?: boolean
+  readonly bootstrap?: string
+  readonly localfsDir?: string
+  readonly config?: string
+  readonly output?: string
+  readonly threads: number
+  readonly verity?: boolean
+}
+
+const MAX_THREADS = 32
+
+function threads(text: string): number {
+  const n = Number(text)
+  if (!Number.isInteger(n) || n < 1 || n > MAX_THREADS)
+    throw new InvalidArgumentError(`It must be a number from 1 to ${MAX_THREADS}.`)
+  return n
+}
+
+export function exportCommand(program: Command, io: Io): void {
+  program
+    .command('export')
+    .description("Make a disk image of a v6 image that the kernel's EROFS mounts")
+    .argument('[bootstrap]', 'bootstrap, or a blob with inlined metadata')
+    .option('--block', 'a block device image: the only kind there is')
+    .option('-B, --bootstrap <file>', 'the same as the argument')
+    .addOption(
+      new Option('-D, --localfs-dir <folder>', 'folder of the data blobs, each named by its id').conflicts(
+        'config',
+      ),
+    )
+    .option('-C, --config <file>', 'blob cache entry, which names bootstrap and backend')
+    .option(
+      '-O, --output <file>',
+      'the disk image (default: <bootstrap name>.disk in the folder of the blobs)',
+    )
+    .addOption(
+      new Option('--threads <number>', 'accepted for scripts that give it: reads always run ahead')
+        .argParser(threads)
+        .default(4),
+    )
+    .option('--verity', 'append a dm-verity hash tree and print the options that veritysetup needs')
+    .action(async (argument: string | undefined, values: Values) => run(argument, values, io))
+}
+
+function usage(text: string): NydusError {
+  return new NydusError('CLI_USAGE', 'EINVAL', text)
+}
+
+interface Source {
+  readonly bootstrap: string
+  readonly backend: BackendConfig
+  /** Where the disk goes when nobody says it. */
+  readonly folder: string
+}
+
+async function sourceOf(argument: string | undefined, values: Values): Promise<Source> {
+  const bootstrap = argument ?? values.bootstrap
+  if (values.config !== undefined) return await entrySource(values.config, bootstrap)
+  if (bootstrap === undefined) throw usage('no bootstrap: give its path, --bootstrap, or --config')
+  const dir = values.localfsDir
+  if (dir === undefined) throw usage('no blobs: give their folder with --localfs-dir, or --config')
+  return {
+    bootstrap,
+    folder: dir,
+    backend: { type: 'localfs', localfs: { dir, blob_file: '', alt_dirs: [] } },
+  }
+}
+
+async function entrySource(path: string, bootstrap: string | undefined): Promise<Source> {
+  const { decode, DecodeError } = await import('../../lib/daemon/config/decode.js')
+  const { blobEntry } = await import('../../lib/daemon/config/blob-entry.js')
+  const { parseJson, JsonError } = await import('../../lib/daemon/config/json.js')
+  const { reason } = await import('../../lib/daemon/reason.js')
+  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+    throw new NydusError(
+      'CONFIG_UNREADABLE',
+      'EINVAL',
+      `blob cache entry ${path} cannot be read: ${reason(error)}`,
+    )
+  })
+  try {
+    const { config } = decode(blobEntry, parseJson(text)).value
+    const metadata = bootstrap ?? config.metadata_path
+    if (metadata === null) throw usage(`blob cache entry ${path} has no metadata_path: give --bootstrap`)
+    return { bootstrap: metadata, backend: config.backend, folder: config.cache.filecache?.work_dir ?? '.' }
+  } catch (error) {
+    if (error instanceof DecodeError || error instanceof JsonError)
+      throw new NydusError('CONFIG_INVALID', 'EINVAL', `blob cache entry ${path} is wrong: ${error.message}`)
+    throw error
+  }
+}
+
+async function run(argument: string | undefined, values: Values, io: Io): Promise<void> {
+  if (values.block !== true) throw usage('say --block: a block device image is the only kind there is')
+  const source = await sourceOf(argument, values)
+  const path = values.output ?? join(source.folder, `${basename(source.bootstrap)}.disk`)
+  const { RafsImage } = await import('../../lib/rafs/image.js')
+  const { openBackend } = await import('../../lib/backend/open.js')
+  const { exportImage } = await import('../../lib/image/export.js')
+  const { written } = await import('../../lib/image/output.js')
+  const image = await RafsImage.open({ path: source.bootstrap, xattrs: true, validate: true })
+  const progress = startProgress(io, 'exporting')
+  try {
+    const backend = await openBackend(source.backend, { log: silentLog })
+    try {
+      const { verity } = await written(path, output =>
+        exportImage(image, backend, output, values.verity === true, progress),
+      )
+      if (verity !== undefined)
+        io.stdout.write(
+          'dm-verity options: --no-superblock --format=1 -s "" --hash=sha256 --data-block-size=4096 --hash-block-size=4096 ' +
+            `--data-blocks ${verity.dataBlocks} --hash-offset ${verity.hashOffset} ${verity.rootHash}\n`,
+        )
+    } finally {
+      await backend.close()
+    }
+  } finally {
+    progress.stop()
+    await image.close()
+  }
+}
