@@ -95,13 +95,17 @@ function rdevOf(rdev: number): [major: number, minor: number] {
 const READERS = 32
 
 /** `work` for every item, some at once; results in the order of the items. */
-export async function inParallel<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
+export async function inParallel<T, R>(
+  items: readonly T[],
+  work: (item: T) => Promise<R>,
+  readers = READERS,
+): Promise<R[]> {
   const results: R[] = []
   const pending = items.entries()
   const reader = async (): Promise<void> => {
     for (const [i, item] of pending) results[i] = await work(item)
   }
-  await Promise.all(Array.from({ length: READERS }, reader))
+  await Promise.all(Array.from({ length: readers }, reader))
   return results
 }
 

@@ -1,0 +1,201 @@
+/**
+ * What a guest sees when its backend misbehaves: the right bytes in the end, or EIO within the configured time; never a
+ * hang, never wrong bytes, never a storm of requests.
+ */
+import t, { type Test } from 'tap'
+import { BlobServer } from '../backend/testing/blob-server.js'
+import { FakeRegistry } from '../backend/testing/fake-registry.js'
+import { type Fault, FaultProxy } from '../backend/testing/fault-proxy.js'
+import { freePort } from '../backend/testing/ports.js'
+import { expected, fixtureNamed } from '../rafs/testing/fixtures.js'
+import { connectGuest, startDaemon } from './testing/daemon.js'
+import { type GuestFile, guestFiles, inParallel, readFile } from './testing/guest-tree.js'
+import { blobsOf, mountRemote, type RemoteOptions } from './testing/remote.js'
+import { tempDir } from './testing/temp-dir.js'
+
+/** One blob, and no chunk table in it: a read of one chunk is one request. */
+const IMAGE = 'v5-zstd-sha256'
+const [[, blob]] = [...blobsOf(IMAGE)] as [[string, Buffer]]
+const manifest = expected(fixtureNamed(IMAGE))
+/** Well above what the configurations below allow a read, and below the minute that ends every read. */
+const LATE_MS = 30_000
+
+const server = await BlobServer.start(blob)
+const daemon = await startDaemon(t)
+const fuse = await connectGuest(t, daemon)
+t.teardown(() => server.stop())
+let mounts = 0
+
+interface Rig {
+  readonly proxy: FaultProxy
+  readonly mountpoint: string
+  readonly files: readonly GuestFile[]
+  /** A file of one chunk. */
+  readonly small: GuestFile
+  /**
+   * Outcomes of reading all files, and how often each came. A few readers in no order make a request for each file;
+   * many make few, for neighbours that are wanted at once come together.
+   */
+  readonly readAll: (readers?: number) => Promise<Record<string, number>>
+}
+
+async function rig(
+  t: Test,
+  config: object,
+  options: RemoteOptions = {},
+  upstream = server.url,
+): Promise<Rig> {
+  const proxy = await FaultProxy.start(upstream)
+  t.teardown(() => proxy.stop())
+  const mountpoint = `/${mounts++}`
+  const backend = { type: 'registry', config: { scheme: 'http', host: proxy.host, repo: 'a/b', ...config } }
+  // A folder of its own: mounts of the same blob without one share what one of them has read.
+  await mountRemote(daemon, mountpoint, IMAGE, backend, { workDir: tempDir(t), ...options })
+  const files = await guestFiles(fuse, mountpoint, manifest)
+  const small = files.find(({ size }) => size > 1000 && size < 100_000)
+  if (small === undefined) throw new Error('the fixture has no small file')
+  const mixed = files.toSorted((a, b) => (a.sha256 < b.sha256 ? -1 : 1))
+  const readAll = async (readers?: number) => {
+    const counts: Record<string, number> = {}
+    for (const outcome of await inParallel(mixed, file => readFile(fuse, file), readers))
+      counts[outcome] = (counts[outcome] ?? 0) + 1
+    return counts
+  }
+  return { proxy, mountpoint, files, small, readAll }
+}
+
+/** What a read came to, and whether it ended in time. */
+async function timed(read: Promise<string>): Promise<string> {
+  const since = performance.now()
+  const outcome = await read
+  return performance.now() - since < LATE_MS ? outcome : `${outcome}, late`
+}
+
+const faults: readonly [name: string, fault: Fault][] = [
+  ['a black hole', 'hang'],
+  ['a reset before the answer', { resetAfter: -1 }],
+  ['a reset in the body', { resetAfter: 100 }],
+  ['silence in the body', { stallAfter: 100 }],
+  ['a short body', { shortBy: 1 }],
+  ['not HTTP', 'garbage'],
+  ['a range of other bytes', { headers: { 'content-range': `bytes 0-9/${blob.length}` } }],
+  ['429', { status: 429 }],
+  ['503', { status: 503 }],
+]
+
+t.test('faults of one answer: the guest gets its bytes, by the second request', t => {
+  t.jobs = faults.length
+  for (const [name, fault] of faults)
+    void t.test(name, async t => {
+      const { proxy, small } = await rig(t, { timeout: 2, retry_limit: 1 })
+      proxy.next(fault)
+      t.equal(await timed(readFile(fuse, small)), 'right')
+      t.equal(proxy.requests.length, 2)
+    })
+  t.end()
+})
+
+t.test('faults that stay: EIO in time, and no more requests than configured', t => {
+  t.jobs = faults.length
+  for (const [name, fault] of faults)
+    void t.test(name, async t => {
+      const { proxy, small } = await rig(t, { timeout: 2, retry_limit: 1 })
+      proxy.always(fault)
+      t.equal(await timed(readFile(fuse, small)), 'EIO')
+      t.equal(proxy.requests.length, 2)
+      proxy.always('pass')
+      t.equal(await readFile(fuse, small), 'right', 'and nothing of it is remembered')
+    })
+  t.end()
+})
+
+t.test('wrong bytes never reach the guest, nor the cache', async t => {
+  for (const digestValidate of [true, false]) {
+    const { proxy, small, readAll, files } = await rig(t, {}, { digestValidate })
+    proxy.next('corrupt')
+    t.equal(await readFile(fuse, small), 'right', 'once: fetched again')
+    t.equal(proxy.requests.length, 2)
+    const there = proxy.requests.length
+    proxy.always('corrupt')
+    const outcomes = await readAll()
+    t.strictSame(Object.keys(outcomes).sort(), ['EIO', 'right'], 'what was read before is there')
+    const asked = proxy.requests.length - there
+    t.ok(asked <= 2 * files.length, `${asked} requests for ${files.length} files`)
+    proxy.always('pass')
+    t.strictSame(await readAll(), { right: files.length })
+  }
+})
+
+t.test('a slow trickle ends in time', async t => {
+  const { proxy, small } = await rig(t, { timeout: 1, retry_limit: 1 })
+  // One byte a millisecond: chunk and read-ahead would take minutes.
+  proxy.always('trickle')
+  t.equal(await timed(readFile(fuse, small)), 'EIO')
+})
+
+t.test('a backend that is down: all readers fail soon, few requests go out; it heals by itself', async t => {
+  const { proxy, readAll, files } = await rig(t, { timeout: 2 })
+  proxy.always({ status: 503 })
+  t.strictSame(await readAll(), { EIO: files.length })
+  const { length: asked } = proxy.requests
+  t.ok(asked <= 3 * 4, `${asked} requests for ${files.length} files: three reads find out for all`)
+  proxy.always('pass')
+  let healed = await readAll()
+  while (healed['right'] !== files.length) {
+    t.notOk(healed['wrong'])
+    healed = await readAll()
+  }
+})
+
+t.test('a server killed and started again under its readers: nobody notices', async t => {
+  const { proxy, readAll, files } = await rig(t, {}, { more: { amplify_io: 0 } })
+  proxy.delayMs = 10
+  const reading = readAll(4)
+  for (const count of [10, 60]) {
+    while (proxy.requests.length < count) await new Promise(resolve => setTimeout(resolve, 1))
+    await proxy.stop()
+    await proxy.start()
+  }
+  t.strictSame(await reading, { right: files.length })
+})
+
+t.test('refused, and a name that does not resolve: EIO', async t => {
+  for (const host of [`127.0.0.1:${await freePort()}`, 'registry.invalid']) {
+    const { small } = await rig(t, { host, timeout: 2, retry_limit: 1 })
+    t.equal(await timed(readFile(fuse, small)), 'EIO', host)
+  }
+})
+
+t.test('tokens that end in the middle: replaced once each time', async t => {
+  const registry = await FakeRegistry.start(blob)
+  t.teardown(() => registry.server.stop())
+  registry.auth = 'bearer'
+  const { proxy, readAll, files } = await rig(t, {}, { more: { amplify_io: 0 } }, registry.server.url)
+  proxy.delayMs = 5
+  const reading = readAll(4)
+  for (const count of [20, 80]) {
+    while (proxy.requests.length < count) await new Promise(resolve => setTimeout(resolve, 1))
+    registry.revoke()
+  }
+  t.strictSame(await reading, { right: files.length })
+  // POST form first; each time one for all readers.
+  t.equal(registry.tokenRequests.length, 3)
+})
+
+t.test('429 with Retry-After: nobody asks before that', async t => {
+  const { proxy, readAll, files } = await rig(t, { timeout: 5 })
+  proxy.next({ status: 429, headers: { 'retry-after': '1' } })
+  t.strictSame(await readAll(), { right: files.length })
+  t.equal(proxy.requests.filter(({ fault }) => fault !== 'pass').length, 1)
+})
+
+t.test('a hanging backend holds up neither the API nor an unmount, which ends its reads', async t => {
+  const { proxy, mountpoint, files } = await rig(t, { timeout: 0 })
+  proxy.always('hang')
+  const reading = inParallel(files.slice(0, 8), file => readFile(fuse, file))
+  while (proxy.requests.length < 1) await new Promise(resolve => setTimeout(resolve, 1))
+  t.match(await daemon.api('GET', 'daemon'), { state: 'RUNNING' })
+  t.match(await daemon.api('GET', `metrics/blobcache?id=${mountpoint}`), { total: 8 })
+  await daemon.umount(mountpoint)
+  t.strictSame(new Set(await reading), new Set(['ESTALE']))
+})
