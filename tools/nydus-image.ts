@@ -6,6 +6,7 @@ import { checkCommand } from './image/check.js'
 import { mergeCommand } from './image/merge.js'
 import { unpackCommand } from './image/unpack.js'
 import { exportCommand } from './image/export.js'
+import { statCommand } from './image/stat.js'
 import { failureText } from './image/failure.js'
 import { addLogOptions, loggedIo, logError } from './image/log-options.js'
 import { stopOnSignals } from './image/stop.js'
@@ -35,7 +36,7 @@ export const main: Main = async (argv, io) => {
       writeErr: text => void io.stderr.write(text),
     })
     .exitOverride()
-  for (const add of [createCommand, mergeCommand, checkCommand, unpackCommand, exportCommand])
+  for (const add of [createCommand, mergeCommand, checkCommand, unpackCommand, exportCommand, statCommand])
     add(program, said)
   for (const command of [program, ...program.commands]) addLogOptions(command)
   if (argv.includes('--version') || argv.includes('-V')) {

@@ -26,6 +26,11 @@ export interface BlobLayout {
   readonly crc: boolean
 }
 
+/** Takes a copy of all chunks where they lie in the plain blob; only for blobs that are not compressed. */
+export interface PlainCopy {
+  write(bytes: Uint8Array, uncompressedOffset: number): Promise<void>
+}
+
 /** A batch: its stored and plain size. */
 export interface BatchWindow {
   readonly compressedSize: number
@@ -39,6 +44,7 @@ export class BlobWriter implements ChunkStore, BlobContent {
   readonly #layout: BlobLayout
   readonly #blob: number
   readonly #cipher: BlobCipher | undefined
+  readonly #plainCopy: PlainCopy | undefined
   /** Rows of this blob's own chunks, by chunk index. */
   readonly rows: number[] = []
   readonly windows: BatchWindow[] = []
@@ -57,6 +63,7 @@ export class BlobWriter implements ChunkStore, BlobContent {
     pool: WorkerPool,
     layout: BlobLayout,
     cipher: BlobCipher | undefined,
+    plainCopy?: PlainCopy,
   ) {
     this.#blob = blob
     this.#chunks = chunks
@@ -64,6 +71,7 @@ export class BlobWriter implements ChunkStore, BlobContent {
     this.#pool = pool
     this.#layout = layout
     this.#cipher = cipher
+    this.#plainCopy = plainCopy
   }
 
   /** Bytes of chunk data in the blob so far. */
@@ -84,6 +92,7 @@ export class BlobWriter implements ChunkStore, BlobContent {
       } else {
         row = this.#add(digest, plain, done.crcs[i] ?? 0)
         const bytes = done.data.subarray(at, at + stored)
+        await this.#plainCopy?.write(bytes, this.#chunks.uncompressedOffset(row))
         if (single && plain < this.#layout.batchSize / 2) await this.#batch(row, bytes)
         else await this.#write(row, bytes, done.compressed[i] === 1)
       }

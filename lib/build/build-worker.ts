@@ -1,5 +1,5 @@
 /** Worker of the build: reads, splits, digests and compresses; all of it synchronous, this thread does nothing else. */
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
 import { parentPort, workerData } from 'node:worker_threads'
 import { crc32c } from '@node-rs/crc32'
 import { digestOf } from '../base/digest.js'
@@ -70,37 +70,52 @@ class Output {
   }
 }
 
-function changed(part: FilePart, now: string): NydusError {
+function changed(part: FilePart, what: string): NydusError {
   const path = Buffer.from(part.path).toString()
   return new NydusError(
     'BUILD_SOURCE_CHANGED',
     'EIO',
-    `${path}: changed while it was read: it had ${part.fileSize} bytes, ${now}; build from a source that nobody writes to`,
+    `${path} changed while it was read: ${what}; build from a source that nobody writes to`,
   )
+}
+
+/** Both as they were when the folder was walked. */
+function checkUnchanged(part: FilePart, fd: number): void {
+  const { size, mtimeNs } = fstatSync(fd, { bigint: true })
+  if (Number(size) !== part.fileSize) throw changed(part, `it had ${part.fileSize} bytes, now it has ${size}`)
+  if (mtimeNs !== BigInt(part.mtime) * 1_000_000_000n + BigInt(part.mtimeNs))
+    throw changed(part, 'its modification time moved')
 }
 
 let scratch = new Uint8Array(1 << 20)
 
+function unreadable(part: FilePart, error: unknown): NydusError {
+  const path = Buffer.from(part.path).toString()
+  return new NydusError('BUILD_SOURCE_UNREADABLE', 'EIO', `cannot read ${path}: ${explain(error)}`, { cause: error })
+}
+
+function openPart(part: FilePart): number {
+  try {
+    // What was a regular file must not be followed or waited for if it has become a link or FIFO.
+    return openSync(Buffer.from(part.path), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
+  } catch (error) {
+    throw unreadable(part, error)
+  }
+}
+
 function readPart(part: FilePart): Uint8Array {
   if (scratch.length < part.length) scratch = new Uint8Array(part.length)
-  let fd: number
+  const fd = openPart(part)
   try {
-    fd = openSync(Buffer.from(part.path), 'r')
-  } catch (error) {
-    throw new NydusError('BUILD_SOURCE_UNREADABLE', 'EIO', explain(error), { cause: error })
-  }
-  try {
-    let done = 0
-    while (done < part.length) {
+    for (let done = 0; done < part.length;) {
       const n = readSync(fd, scratch, done, part.length - done, part.offset + done)
-      if (n === 0) throw changed(part, `its end came at ${part.offset + done}`)
+      if (n === 0) throw changed(part, `it had ${part.fileSize} bytes, its end came at ${part.offset + done}`)
       done += n
     }
-    if (part.offset + part.length === part.fileSize) {
-      const size = fstatSync(fd).size
-      if (size !== part.fileSize) throw changed(part, `now it has ${size}`)
-    }
+    if (part.offset + part.length === part.fileSize) checkUnchanged(part, fd)
     return scratch.subarray(0, part.length)
+  } catch (error) {
+    throw error instanceof NydusError ? error : unreadable(part, error)
   } finally {
     closeSync(fd)
   }

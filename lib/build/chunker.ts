@@ -60,11 +60,12 @@ export class Chunker {
   }
 
   /** A file that a Worker can read by its path. */
-  async addFile(node: number, path: Uint8Array, size: number): Promise<void> {
+  async addFile(node: number, path: Uint8Array): Promise<void> {
+    const { size, mtime, mtimeNs } = this.#tree.stat(node)
     const list = this.#startFile(node, size)
     for (let offset = 0; offset < size; offset += this.#partSize) {
       const length = Math.min(this.#partSize, size - offset)
-      this.#files.push({ path, offset, length, fileSize: size })
+      this.#files.push({ path, offset, length, fileSize: size, mtime, mtimeNs })
       await this.#added(list, offset, length, size)
     }
   }
@@ -81,10 +82,14 @@ export class Chunker {
     }
   }
 
-  /** Waits until everything that was added is in the blob. */
-  async finish(): Promise<void> {
+  /** Waits until everything that was added is in the blob, but for a batch that is not full. */
+  async settle(): Promise<void> {
     await this.#dispatch()
     while (this.#running.length > 0) await this.#storeOldest()
+  }
+
+  async finish(): Promise<void> {
+    await this.settle()
     await this.#writer.finish()
   }
 

@@ -147,6 +147,10 @@ export class Chunks {
     }
   }
 
+  /** Entries of all lists. */
+  get listedCount(): number {
+    return this.#listed
+  }
   /** Makes room for a file of `count` chunks; returns where its list starts. */
   startList(count: number): number {
     const start = this.#listed

@@ -6,30 +6,37 @@
  * Nothing stands under a final name before all of it is right: outputs are written beside it and renamed at the end,
  * and a build that fails or is interrupted takes them away.
  */
-import { createReadStream } from 'node:fs'
-import { createGunzip } from 'node:zlib'
-import type { Readable } from 'node:stream'
+import { createHash } from 'node:crypto'
+import { join } from 'node:path'
 import { NydusError } from '../base/errors.js'
 import type { Compressor, Digester } from '../cache/cache.js'
 import { BlobSink } from './blob-sink.js'
 import { BlobWriter } from './blob-writer.js'
 import { ByteSource } from './byte-source.js'
+import { CacheCopy } from './cache-copy.js'
 import { Chunker, type Progress } from './chunker.js'
 import { Chunks } from './chunks.js'
 import { BlobCipher } from './cipher.js'
+import { dataOrder } from './data-order.js'
 import { readDirSource } from './dir-source.js'
 import { finishBlob } from './finish-blob.js'
-import type { BuiltBlob, BuiltImage } from './image.js'
-import { isFirstName, orderOf, type Order } from './order.js'
+import type { BuiltBlob } from './image.js'
+import { LowerLayers } from './lower-layers.js'
+import { orderOf } from './order.js'
+import { overlay } from './overlay.js'
 import { prefetchNodes } from './prefetch-list.js'
+import { openSource } from './source-stream.js'
 import { readTarSource } from './tar-source.js'
-import { TYPE, type Tree } from './tree.js'
+import type { Tree } from './tree.js'
 import type { WhiteoutSpec } from './whiteout.js'
 import { WorkerPool } from './worker-pool.js'
 import { writeV5 } from './writer-v5.js'
 import { writeV6 } from './writer-v6.js'
 
 export type SourceType = 'dir-rafs' | 'tar-rafs' | 'targz-rafs'
+
+/** A file, or a folder in which the file gets its name when its content is known. */
+export type Place = { readonly file: string } | { readonly folder: string }
 
 export interface CreateOptions {
   readonly type: SourceType
@@ -50,13 +57,22 @@ export interface CreateOptions {
   readonly prefetchPaths: readonly string[]
   readonly blobId: string | undefined
   /** Final place of the blob: a file, FIFO or device, or the folder in which it is named by its id. */
-  readonly blob: { readonly file: string } | { readonly folder: string }
-  /** Final place of the bootstrap; undefined with `inlineMeta`. */
-  readonly bootstrap: string | undefined
+  readonly blob: Place
+  /** Final place of the bootstrap, in a folder named by its digest; undefined with `inlineMeta`. */
+  readonly bootstrap: Place | undefined
+  /** Bootstrap of the layers below. */
+  readonly parent: string | undefined
+  /** Bootstrap whose chunks need not be stored again. */
+  readonly chunkDict: string | undefined
+  /** Folder that gets what a daemon's cache would hold of the blob; only uncompressed. */
+  readonly blobCacheDir: string | undefined
 }
 
 export interface Created {
+  /** Blobs of the image, those of lower layers among them. */
   readonly blobIds: readonly string[]
+  /** Where the new blob is; undefined when there was no data for one. */
+  readonly blob: { readonly id: string; readonly path: string } | undefined
   /** Bytes of the blob that was written; 0 when the source has no data. */
   readonly blobSize: number
   readonly bootstrap: string
@@ -72,56 +88,96 @@ export interface CreateProgress extends Progress {
 
 const PAGE = 4096
 
-/** Files in the order of their data: those to be prefetched first, then all by number. */
-function* dataOrder(tree: Tree, order: Order, prefetch: readonly number[]): Generator<number> {
-  const done = new Uint8Array(tree.rows)
-  const isData = (node: number): boolean => tree.type(node) === TYPE.REG && tree.size(node) > 0 && done[tree.inodeOf(node)] === 0
-  const stack: number[] = []
-  for (const top of prefetch) {
-    stack.push(top)
-    for (let node = stack.pop(); node !== undefined; node = stack.pop()) {
-      if (isData(node)) {
-        done[tree.inodeOf(node)] = 1
-        yield tree.inodeOf(node)
-      }
-      if (tree.type(node) === TYPE.DIR) stack.push(...tree.sortedChildren(node).reverse())
-    }
-  }
-  for (const node of order.nodes)
-    if (isFirstName(tree, order, node) && isData(node)) {
-      done[tree.inodeOf(node)] = 1
-      yield tree.inodeOf(node)
-    }
+function pathOf(place: Place): string {
+  return 'file' in place ? place.file : place.folder
 }
 
-function openStream(options: CreateOptions): Readable {
-  const file = createReadStream(options.source, { highWaterMark: 1 << 20 })
-  return options.type === 'targz-rafs' ? file.pipe(createGunzip({ chunkSize: 1 << 20 })) : file
+function placed(place: Place, name: string): string {
+  return 'file' in place ? place.file : join(place.folder, name)
+}
+
+/** Everything that is open while an image is built. */
+interface Outputs {
+  readonly blob: BlobSink
+  readonly bootstrap: BlobSink | undefined
+  readonly cache: CacheCopy | undefined
+}
+
+async function openOutputs(options: CreateOptions): Promise<Outputs> {
+  const blob = await BlobSink.create(pathOf(options.blob))
+  let bootstrap: BlobSink | undefined
+  try {
+    bootstrap = options.bootstrap === undefined ? undefined : await BlobSink.create(pathOf(options.bootstrap))
+    return {
+      blob,
+      bootstrap,
+      cache: options.blobCacheDir === undefined ? undefined : await CacheCopy.create(options.blobCacheDir),
+    }
+  } catch (error) {
+    await bootstrap?.abandon()
+    await blob.abandon()
+    throw error
+  }
+}
+
+async function abandon(outputs: Outputs): Promise<void> {
+  await outputs.blob.abandon()
+  await outputs.bootstrap?.abandon()
+  await outputs.cache?.abandon()
 }
 
 export async function createImage(options: CreateOptions, progress: CreateProgress): Promise<Created> {
   const chunks = new Chunks()
+  const layers = await LowerLayers.load(options, options, chunks)
+  const outputs = await openOutputs(options)
   const pool = new WorkerPool({
     compressor: options.compressor,
     digester: options.digester,
     chunkSize: options.chunkSize,
     batchLimit: options.batchSize / 2,
   })
-  const sink = await BlobSink.create('file' in options.blob ? options.blob.file : options.blob.folder)
-  let bootstrapSink: BlobSink | undefined
   try {
-    const cipher = options.encrypt ? new BlobCipher() : undefined
-    const aligned = options.version === 6 || options.alignedChunk
-    const writer = new BlobWriter(
-      0,
-      chunks,
-      sink,
-      pool,
-      { alignment: aligned ? PAGE : 1, batchSize: options.batchSize, crc: true },
-      cipher,
-    )
-    const { tree, order, prefetch, readaheadSize } = await fill(options, chunks, pool, writer, sink, progress)
-    const image = (blobs: readonly BuiltBlob[]): BuiltImage => ({
+    return await build(options, { chunks, layers, pool, outputs, progress })
+  } catch (error) {
+    await abandon(outputs)
+    throw error
+  } finally {
+    await pool.close()
+  }
+}
+
+interface Parts {
+  readonly chunks: Chunks
+  readonly layers: LowerLayers
+  readonly pool: WorkerPool
+  readonly outputs: Outputs
+  readonly progress: CreateProgress
+}
+
+async function build(options: CreateOptions, parts: Parts): Promise<Created> {
+  const { chunks, layers, outputs } = parts
+  const sink = outputs.blob
+  const cipher = options.encrypt ? new BlobCipher() : undefined
+  const aligned = options.version === 6 || options.alignedChunk
+  const writer = new BlobWriter(
+    layers.ownNumber,
+    chunks,
+    sink,
+    parts.pool,
+    { alignment: aligned ? PAGE : 1, batchSize: options.batchSize, crc: true },
+    cipher,
+    outputs.cache,
+  )
+  const content = await fill(options, parts, writer)
+  const { tree } = content
+  const table = layers.settle(chunks)
+  const order = orderOf(tree)
+  const prefetch =
+    options.prefetchPolicy === 'fs' ? prefetchNodes(tree, options.prefetchPaths, options.source) : []
+  const write = options.version === 5 ? writeV5 : writeV6
+  const bootstrapOf = (own: BuiltBlob | undefined): Uint8Array => {
+    const blobs = table.flatMap(blob => blob ?? own ?? [])
+    return write({
       tree,
       order,
       chunks,
@@ -129,93 +185,108 @@ export async function createImage(options: CreateOptions, progress: CreateProgre
       chunkSize: options.chunkSize,
       compressor: options.compressor,
       digester: options.digester,
-      prefetch: options.prefetchPolicy === 'fs' ? prefetch : [],
-      encrypted: options.encrypt,
+      prefetch,
+      encrypted: options.encrypt || blobs.some(blob => blob.cipher !== undefined),
       xattrFlag: tree.hasXattrs,
     })
-    const write = options.version === 5 ? writeV5 : writeV6
-    const finished = await finishBlob(
-      sink,
-      writer,
-      chunks,
-      {
-        version: options.version,
-        compressor: options.compressor,
-        digester: options.digester,
-        aligned,
-        toc: options.toc,
-        inlineMeta: options.inlineMeta,
-        cipher,
-        readaheadSize,
-      },
-      options.inlineMeta ? blob => write(image(blob === undefined ? [] : [blob])) : undefined,
-    )
-    const id = options.blobId ?? finished.id
-    const hasBlob = sink.offset > 0
-    if (options.bootstrap !== undefined) {
-      const blobs = writer.rows.length === 0 ? [] : [{ ...finished.blob, id }]
-      bootstrapSink = await BlobSink.create(options.bootstrap)
-      await bootstrapSink.write(write(image(blobs)))
-    }
-    const blobSize = sink.offset
-    if (!hasBlob && 'folder' in options.blob) await sink.abandon()
-    else await sink.finish('file' in options.blob ? options.blob.file : `${options.blob.folder}/${id}`)
-    await bootstrapSink?.finish()
-    return {
-      blobIds: hasBlob ? [id] : [],
-      blobSize,
-      bootstrap: options.bootstrap ?? '',
-      files: order.nodes.length,
-      dedupChunks: writer.dedupChunks,
-      dedupBytes: writer.dedupBytes,
-      uncompressedSize: writer.uncompressedSize,
-    }
-  } catch (error) {
-    await sink.abandon()
-    await bootstrapSink?.abandon()
-    throw error
-  } finally {
-    await pool.close()
+  }
+  const finished = await finishBlob(
+    sink,
+    writer,
+    chunks,
+    {
+      version: options.version,
+      compressor: options.compressor,
+      digester: options.digester,
+      aligned,
+      toc: options.toc,
+      inlineMeta: options.inlineMeta,
+      cipher,
+      readaheadSize: content.readaheadSize,
+      ...(outputs.cache === undefined
+        ? {}
+        : { chunkInfo: (info, header) => outputs.cache?.chunkInfo(info, header) ?? Promise.resolve() }),
+    },
+    options.inlineMeta ? bootstrapOf : undefined,
+  )
+  const id = options.blobId ?? finished.id
+  const own = writer.rows.length === 0 ? undefined : { ...finished.blob, id }
+  let bootstrap = ''
+  if (options.bootstrap !== undefined) {
+    const bytes = bootstrapOf(own)
+    await outputs.bootstrap?.write(bytes)
+    bootstrap = placed(options.bootstrap, createHash('sha256').update(bytes).digest('hex'))
+  }
+  const blob = sink.offset > 0 ? { id, path: placed(options.blob, id) } : undefined
+  if (blob === undefined && 'folder' in options.blob) await sink.abandon()
+  else await sink.finish(placed(options.blob, id))
+  if (own === undefined) await outputs.cache?.abandon()
+  else await outputs.cache?.finish(id, writer.uncompressedSize)
+  await outputs.bootstrap?.finish(bootstrap)
+  return {
+    blobIds: own === undefined && blob !== undefined ? [id] : table.map(entry => entry?.id ?? id),
+    blob,
+    blobSize: sink.offset,
+    bootstrap,
+    files: order.nodes.length,
+    dedupChunks: writer.dedupChunks,
+    dedupBytes: writer.dedupBytes,
+    uncompressedSize: writer.uncompressedSize,
   }
 }
 
 interface Filled {
   readonly tree: Tree
-  readonly order: Order
-  readonly prefetch: readonly number[]
   readonly readaheadSize: number
 }
 
-async function fill(
-  options: CreateOptions,
-  chunks: Chunks,
-  pool: WorkerPool,
-  writer: BlobWriter,
-  sink: BlobSink,
-  progress: CreateProgress,
-): Promise<Filled> {
-  if (options.type === 'dir-rafs') {
-    const source = readDirSource(options.source, options.whiteoutSpec, entries => progress.found(entries))
-    const { tree } = source
-    const order = orderOf(tree)
-    const prefetch = options.prefetchPolicy === 'none' ? [] : prefetchNodes(tree, options.prefetchPaths, options.source)
-    const chunker = new Chunker(tree, chunks, pool, writer, options.chunkSize, progress)
-    for (const node of dataOrder(tree, order, prefetch)) await chunker.addFile(node, source.path(node), tree.size(node))
-    await chunker.finish()
-    return { tree, order, prefetch, readaheadSize: 0 }
+/** Reads the source, brings its data into the blob, and puts its tree over that of the layers below. */
+async function fill(options: CreateOptions, parts: Parts, writer: BlobWriter): Promise<Filled> {
+  const filled =
+    options.type === 'dir-rafs' ? await fillFromFolder(options, parts, writer) : await fillFromTar(options, parts, writer)
+  const lower = parts.layers.tree
+  if (lower === undefined) return filled
+  overlay(lower, filled.tree, options.whiteoutSpec)
+  return { ...filled, tree: lower }
+}
+
+async function fillFromFolder(options: CreateOptions, parts: Parts, writer: BlobWriter): Promise<Filled> {
+  const { progress } = parts
+  // Without layers below there is nothing that a marker could hide.
+  const dropped = parts.layers.tree === undefined ? options.whiteoutSpec : 'none'
+  const source = readDirSource(options.source, dropped, entries => progress.found(entries))
+  const { tree } = source
+  const prefetch =
+    options.prefetchPolicy === 'none' ? [] : prefetchNodes(tree, options.prefetchPaths, options.source)
+  const chunker = new Chunker(tree, parts.chunks, parts.pool, writer, options.chunkSize, progress)
+  const { prefetched, others } = dataOrder(tree, orderOf(tree), prefetch)
+  for (const node of prefetched) await chunker.addFile(node, source.path(node))
+  let readaheadSize = 0
+  if (options.prefetchPolicy === 'blob') {
+    await chunker.settle()
+    readaheadSize = writer.compressedSize
   }
-  const bytes = new ByteSource(openStream(options))
+  for (const node of others) await chunker.addFile(node, source.path(node))
+  await chunker.finish()
+  return { tree, readaheadSize }
+}
+
+async function fillFromTar(options: CreateOptions, parts: Parts, writer: BlobWriter): Promise<Filled> {
+  const { progress } = parts
+  const bytes = new ByteSource(openSource(options.source, options.type === 'targz-rafs'))
   let chunker: Chunker | undefined
-  const tree = await readTarSource(bytes, {
-    file: async (tree, node, entry) => {
-      chunker ??= new Chunker(tree, chunks, pool, writer, options.chunkSize, progress)
-      await chunker.addStream(node, entry.size, into => entry.read(into))
-    },
-    found: entries => progress.found(entries),
-  })
-  await chunker?.finish()
-  const order = orderOf(tree)
-  if (sink.offset === 0 && tree.count === 1 && bytes.offset === 0)
-    throw new NydusError('BUILD_SOURCE', 'EINVAL', `${options.source} is empty`)
-  return { tree, order, prefetch: options.prefetchPolicy === 'none' ? [] : prefetchNodes(tree, options.prefetchPaths, options.source), readaheadSize: 0 }
+  try {
+    const tree = await readTarSource(bytes, {
+      file: async (tree, node, entry) => {
+        chunker ??= new Chunker(tree, parts.chunks, parts.pool, writer, options.chunkSize, progress)
+        await chunker.addStream(node, entry.size, into => entry.read(into))
+      },
+      found: entries => progress.found(entries),
+    })
+    await chunker?.finish()
+    return { tree, readaheadSize: 0 }
+  } catch (error) {
+    if (!(error instanceof NydusError) || !error.code.startsWith('TAR_')) throw error
+    throw new NydusError(error.code, error.errno, `${options.source}: ${error.message}`, { cause: error.cause })
+  }
 }

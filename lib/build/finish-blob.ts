@@ -38,6 +38,8 @@ export interface BlobSettings {
   readonly inlineMeta: boolean
   readonly cipher: BlobCipher | undefined
   readonly readaheadSize: number
+  /** Gets the plain chunk information of a v6 blob: the table and its header. */
+  readonly chunkInfo?: (table: Uint8Array, header: Uint8Array) => Promise<void>
 }
 
 export interface FinishedBlob {
@@ -98,7 +100,8 @@ export async function finishBlob(
     readaheadSize: settings.readaheadSize,
     ...(cipher === undefined ? {} : { cipher: { key: cipher.key, iv: cipher.iv } }),
   }
-  let blob: BuiltBlob = { ...base, compressedSize: sink.offset }
+  const { foreign } = writer
+  let blob: BuiltBlob = foreign === undefined ? { ...base, compressedSize: sink.offset } : { ...base, id: foreign.id, compressedSize: foreign.size }
   if (bootstrap !== undefined) {
     const plain = bootstrap(hasData ? blob : undefined)
     const packed = settings.toc ? compressIfSmaller('zstd', plain) : { bytes: plain, compressed: false }
@@ -109,8 +112,10 @@ export async function finishBlob(
   }
   if (settings.toc && settings.version === 6) {
     const toc = await sections.finish()
-    if (bootstrap === undefined) blob = { ...base, compressedSize: sink.offset, toc }
+    if (bootstrap === undefined) blob = { ...blob, ...(foreign === undefined && { compressedSize: sink.offset }), toc }
   }
+  if (foreign !== undefined && bootstrap === undefined)
+    blob = { ...blob, meta: { digest: Buffer.from(sink.digest(), 'hex'), size: sink.offset } }
   return { id: sink.digest(), blob }
 }
 
@@ -124,11 +129,13 @@ async function writeCi(
 ): Promise<BuiltBlob['ci']> {
   const windows = writer.windowTable()
   const table = ciTable(chunks, writer.rows, windows, features)
-  const packed = compressIfSmaller(settings.compressor, table)
+  // gzip is what others made; nothing here writes it.
+  const compressor = settings.compressor === 'gzip' ? 'zstd' : settings.compressor
+  const packed = compressIfSmaller(compressor, table)
   const seal = (bytes: Uint8Array): Uint8Array => settings.cipher?.encrypt(bytes) ?? bytes
   const stored = seal(packed.bytes)
   const ci = {
-    compressor: packed.compressed ? settings.compressor : ('none' as const),
+    compressor: packed.compressed ? compressor : ('none' as const),
     offset: sink.offset,
     compressedSize: stored.length,
     uncompressedSize: table.length,
@@ -144,6 +151,7 @@ async function writeCi(
   sections.note(TOC_NAME.BLOB_META, tocCompression(ci.compressor), table, ci.offset, stored.length)
   sections.note(TOC_NAME.BLOB_META_HEADER, TOC_COMPRESSION.NONE, header, sink.offset, header.length)
   await sink.write(seal(header))
+  await settings.chunkInfo?.(table, header)
   if (settings.toc || settings.inlineMeta) await sections.header(TOC_NAME.BLOB_META, stored.length + header.length)
   return ci
 }

@@ -19,8 +19,10 @@ export interface FilePart {
   readonly path: Uint8Array
   readonly offset: number
   readonly length: number
-  /** Size of the whole file when it was found; another one is an error. */
+  /** Size and time of the whole file when it was found; others are an error. */
   readonly fileSize: number
+  readonly mtime: number
+  readonly mtimeNs: number
 }
 
 export type Job =

@@ -4,12 +4,13 @@
  */
 import { basename } from 'node:path'
 import { NydusError } from '../base/errors.js'
-import { BLOB_FEATURE, type Compressor, type Digester } from '../cache/cache.js'
+import { BLOB_FEATURE, type Compressor } from '../cache/cache.js'
 import { RAFS_FLAG } from '../rafs/layout/flags.js'
 import { BlobSink } from './blob-sink.js'
 import { Chunks } from './chunks.js'
 import { hasFeature, type BuiltBlob } from './image.js'
 import { loadImage, type LoadedImage } from './load-image.js'
+import { compressorOf, digesterOf } from './lower-layers.js'
 import { orderOf, type Order } from './order.js'
 import { overlay } from './overlay.js'
 import { prefetchNodes } from './prefetch-list.js'
@@ -60,7 +61,7 @@ function checkLists(options: MergeOptions): void {
 function checkSame(first: LoadedImage, other: LoadedImage): void {
   if (first.version !== other.version)
     throw new NydusError(
-      'BUILD_MISMATCH',
+      'BUILD_INCONSISTENT',
       'EINVAL',
       `Inconsistent RAFS Filesystem: ${first.path} is v${first.version}, ${other.path} is v${other.version}`,
     )
@@ -134,16 +135,6 @@ export function usedBlobs(
     }
   }
   return out
-}
-
-function compressorOf(flags: number): Compressor {
-  if ((flags & RAFS_FLAG.COMPRESSION_ZSTD) !== 0) return 'zstd'
-  if ((flags & RAFS_FLAG.COMPRESSION_LZ4) !== 0) return 'lz4_block'
-  return (flags & RAFS_FLAG.COMPRESSION_GZIP) !== 0 ? 'gzip' : 'none'
-}
-
-function digesterOf(flags: number): Digester {
-  return (flags & RAFS_FLAG.DIGEST_SHA256) !== 0 ? 'sha256' : 'blake3'
 }
 
 export async function mergeImages(options: MergeOptions): Promise<Merged> {

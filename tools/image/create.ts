@@ -1,8 +1,8 @@
 /** `nydus-image create`: the options of today's form and of 2020's (nydus-image.md 2 and 4), as one. */
 import { readFile, stat, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { InvalidArgumentError, Option, type Command } from 'commander'
-import { NydusError } from '../../lib/base/errors.js'
+import { checkBlobId } from '../../lib/base/blob-id.js'
+import { explain, NydusError } from '../../lib/base/errors.js'
 import type { CreateOptions, Created, SourceType } from '../../lib/build/create.js'
 import type { Compressor, Digester } from '../../lib/cache/cache.js'
 import type { WhiteoutSpec } from '../../lib/build/whiteout.js'
@@ -12,6 +12,9 @@ import { startProgress } from './progress.js'
 
 const MIN_CHUNK = 0x1000
 const MAX_CHUNK = 0x100_0000
+/** Characters of a blob id. */
+const V5_ID = 255
+const V6_ID = 64
 
 /** What commander hands to the action. */
 interface Values {
@@ -32,6 +35,15 @@ interface Values {
   readonly prefetchPolicy: 'none' | 'fs' | 'blob'
   readonly encrypt?: boolean
   readonly outputJson?: string
+  readonly parentBootstrap?: string
+  readonly chunkDict?: string
+  readonly blobCacheDir?: string
+  readonly attributes?: string
+  readonly externalBlob?: string
+  readonly blobOffset?: number
+  readonly backendType?: string
+  readonly backendConfig?: string
+  readonly backendConfigFile?: string
 }
 
 function powerOfTwo(min: number): (text: string) => number {
@@ -44,6 +56,15 @@ function powerOfTwo(min: number): (text: string) => number {
       )
     return n
   }
+}
+
+/** `PATH` or `bootstrap=PATH`. */
+const dictionary = (text: string): string => text.replace(/^bootstrap=/, '')
+
+function integer(text: string): number {
+  const n = /^(0x[0-9a-f]+|[0-9]+)$/i.test(text) ? Number(text) : NaN
+  if (!Number.isSafeInteger(n)) throw new InvalidArgumentError('It must be a number, decimal or hex (0x…).')
+  return n
 }
 
 function usage(text: string): NydusError {
@@ -118,6 +139,35 @@ export function createCommand(program: Command, io: Io): void {
         .choices(['fs', 'blob', 'none'])
         .default('none'),
     )
+    .addOption(
+      new Option(
+        '--chunk-dict <file>',
+        'bootstrap (or bootstrap=FILE) whose chunks are not stored again',
+      ).argParser(dictionary),
+    )
+    .option('--parent-bootstrap <file>', 'metadata of the layers below, upon which this one is laid')
+    .addOption(
+      new Option(
+        '--blob-cache-dir <folder>',
+        'write <id>.blob.data and <id>.blob.meta for a cache, and no blob',
+      ).conflicts(['blob', 'blobDir', 'blobInlineMeta']),
+    )
+    .option('--attributes <file>', 'list of files whose data is kept elsewhere (.nydusattributes)')
+    .option('--external-blob <file>', 'where the data of such files goes')
+    .addOption(
+      new Option('--backend-type <type>', 'upload the data blob to such a storage').choices([
+        'oss',
+        'registry',
+        'localfs',
+      ]),
+    )
+    .option('--backend-config <json>', 'its settings, the `config` object of a backend')
+    .option('--backend-config-file <file>', 'the same in a file')
+    .option('-C, --config <file>', 'configuration of nydusd; accepted, a build reads no backend')
+    .addOption(new Option('--disable-check', 'accepted; nothing is checked a second time').hideHelp())
+    .addOption(
+      new Option('--blob-offset <bytes>', 'of the data in its file; only 0').argParser(integer).hideHelp(),
+    )
     .option('-E, --encrypt', 'encrypt the data blob (v6)')
     .option('-J, --output-json <file>', 'what was built, as JSON')
     .action(async (source: string, values: Values) => run(source, values, io))
@@ -126,6 +176,16 @@ export function createCommand(program: Command, io: Io): void {
 async function run(source: string, values: Values, io: Io): Promise<void> {
   const started = performance.now()
   const options = await optionsOf(source, values)
+  // Wrong settings are found before hours of work, not after them.
+  const upload =
+    values.backendType === undefined
+      ? undefined
+      : await (
+          await import('./upload.js')
+        ).openUpload(values.backendType, {
+          ...(values.backendConfig === undefined ? {} : { backendConfig: values.backendConfig }),
+          ...(values.backendConfigFile === undefined ? {} : { backendConfigFile: values.backendConfigFile }),
+        })
   const progress = startProgress(io, 'building')
   const { createImage } = await import('../../lib/build/create.js')
   let created: Created
@@ -134,6 +194,7 @@ async function run(source: string, values: Values, io: Io): Promise<void> {
   } finally {
     progress.stop()
   }
+  if (created.blob !== undefined) await upload?.(created.blob.id, created.blob.path)
   if (values.outputJson !== undefined)
     await writeFile(
       values.outputJson,
@@ -157,24 +218,53 @@ async function run(source: string, values: Values, io: Io): Promise<void> {
   )
 }
 
+function checkId(id: string, version: '5' | '6'): void {
+  const limit = version === '6' ? V6_ID : V5_ID
+  if (id.length > limit)
+    throw usage(`--blob-id has ${id.length} characters, ${limit} are the limit of RAFS v${version}`)
+  checkBlobId(id)
+}
+
+/** The words are those of the reference builder: callers compare them. */
+function checkBlobCache(values: Values): void {
+  if (values.type !== 'dir-rafs' && values.type !== 'directory' && !/^tar(gz)?-rafs$/.test(values.type))
+    throw usage(`conversion type \`${values.type}\` conflicts with \`--blob-cache-dir\``)
+}
+
+async function checkAttributes(path: string): Promise<void> {
+  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+    throw new NydusError('BUILD_ATTRIBUTES', 'EIO', `cannot read --attributes ${path}: ${explain(error)}`)
+  })
+  const line = text.split('\n').findIndex(rule => rule.trim() !== '' && !rule.trim().startsWith('#'))
+  if (line >= 0)
+    throw new NydusError(
+      'BUILD_ATTRIBUTES',
+      'EOPNOTSUPP',
+      `${path}, line ${line + 1}: data outside of the image's blobs is not supported; take the rule out, the file's data then goes into the blob`,
+    )
+}
+
 async function optionsOf(source: string, values: Values): Promise<CreateOptions> {
   const type = TYPES[values.type]
   if (type === undefined) throw usage(`--type ${values.type} is not known`)
   if (values.blobInlineMeta !== true && values.bootstrap === undefined && values.blobDir === undefined)
     throw usage('the metadata has no place to go: give --bootstrap, or --blob-dir, or --blob-inline-meta')
+  if (values.blobCacheDir !== undefined) checkBlobCache(values)
+  if ((values.blobOffset ?? 0) !== 0)
+    throw usage(`--blob-offset ${values.blobOffset} is not supported: only 0 is`)
   if (values.encrypt === true && values.fsVersion === '5') throw usage('--encrypt needs --fs-version 6')
   if (values.batchSize > 0 && values.fsVersion === '5') throw usage('--batch-size needs --fs-version 6')
   if (values.batchSize > values.chunkSize)
     throw usage(`--batch-size ${values.batchSize} is larger than --chunk-size ${values.chunkSize}`)
-  if ((values.blobId?.length ?? 0) > 255)
-    throw usage(`--blob-id has ${values.blobId?.length} characters, 255 are the limit`)
+  if (values.blobId !== undefined) checkId(values.blobId, values.fsVersion)
+  if (values.attributes !== undefined) await checkAttributes(values.attributes)
   if (values.blobDir !== undefined && !(await stat(values.blobDir).catch(() => undefined))?.isDirectory())
     throw new NydusError('BUILD_OUTPUT', 'ENOENT', `--blob-dir ${values.blobDir} is not a folder`)
   return {
     type,
     source,
     version: values.fsVersion === '5' ? 5 : 6,
-    compressor: values.compressor,
+    compressor: values.blobCacheDir === undefined ? values.compressor : 'none',
     digester: values.digester,
     chunkSize: values.chunkSize,
     batchSize: values.batchSize,
@@ -186,8 +276,20 @@ async function optionsOf(source: string, values: Values): Promise<CreateOptions>
     prefetchPolicy: values.prefetchPolicy,
     prefetchPaths: values.prefetchPolicy === 'none' ? [] : (await readFile('/dev/stdin', 'utf8')).split('\n'),
     blobId: values.blobId,
-    blob: values.blob !== undefined ? { file: values.blob } : { folder: values.blobDir ?? '.' },
+    blob:
+      values.blobCacheDir !== undefined
+        ? { file: '/dev/null' }
+        : values.blob !== undefined
+          ? { file: values.blob }
+          : { folder: values.blobDir ?? '.' },
     bootstrap:
-      values.blobInlineMeta === true ? undefined : (values.bootstrap ?? join(values.blobDir ?? '.', '')),
+      values.blobInlineMeta === true
+        ? undefined
+        : values.bootstrap !== undefined
+          ? { file: values.bootstrap }
+          : { folder: values.blobDir ?? '.' },
+    parent: values.parentBootstrap,
+    chunkDict: values.chunkDict,
+    blobCacheDir: values.blobCacheDir,
   }
 }
