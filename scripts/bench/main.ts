@@ -1,8 +1,11 @@
-/** `npm run bench [-- hot] [options]`: benchmarks against the peers that are installed, in one run. */
+/** `npm run bench [-- hot | cold] [options]`: benchmarks against the peers that are installed, in one run. */
 import { execFileSync } from 'node:child_process'
-import { writeFileSync } from 'node:fs'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
+import { dirname } from 'node:path'
 import { Command } from 'commander'
+import { buildTable, runBuild } from './build.js'
+import { coldTable, runCold } from './cold.js'
 import { runHot } from './hot.js'
 import { hotTable } from './report.js'
 
@@ -42,6 +45,80 @@ program
         `${JSON.stringify({ machine, commit, command: process.argv.slice(2), ...report }, null, 1)}\n`,
       )
       process.stdout.write(`${machine}, commit ${commit}\n${hotTable(report)}\n`)
+    },
+  )
+program
+  .command('build')
+  .description('building images: time, memory and size beside the reference nydus-image')
+  .option('--source <folder>', 'tree to build from, for instance a root file system by debootstrap')
+  .option('--files <n>', 'without --source: a tree of so many small files is made', Number, 1_000_000)
+  .option('--rounds <n>', 'rounds, of which medians are taken', Number, 3)
+  .option(
+    '--kinds <list>',
+    'version/compressor/digester, separated by commas',
+    '6/zstd/blake3,5/lz4_block/sha256',
+  )
+  .option('--args <words>', 'more arguments for both programs', '')
+  .option('--peer <file>', 'the reference program', '/opt/peers/bin/nydus-image')
+  .option('--json <file>', 'samples as JSON', '.cache/bench/build.json')
+  .action(
+    (options: {
+      source?: string
+      files: number
+      rounds: number
+      kinds: string
+      args: string
+      peer: string
+      json: string
+    }) => {
+      const report = runBuild(
+        {
+          ...options,
+          source: options.source,
+          kinds: options.kinds.split(','),
+          args: options.args.split(' ').filter(word => word !== ''),
+        },
+        line => void (process.stderr.isTTY && process.stderr.write(`\r${line.padEnd(78)}`)),
+      )
+      if (process.stderr.isTTY) process.stderr.write(`\r${' '.repeat(78)}\r`)
+      mkdirSync(dirname(options.json), { recursive: true })
+      writeFileSync(options.json, `${JSON.stringify(report, null, 1)}\n`)
+      process.stdout.write(`${buildTable(report)}\n`)
+    },
+  )
+program
+  .command('cold')
+  .description('the start of a container from a registry 20 ms away, with an empty cache')
+  .option('--rounds <n>', 'rounds, of which medians are taken', Number, 3)
+  .option('--latency <ms>', 'in front of every answer of the registry', Number, 20)
+  .option('--tree <folder>', 'a Debian root file system; without it debootstrap makes one', '')
+  .option('--image-args <words>', 'more arguments for nydus-image create', '')
+  .option('--settings <json>', 'more keys of the configuration, for both servers', '{}')
+  .option('--only <text>', 'the server whose name contains this', '')
+  .option('--json <file>', 'samples as JSON', '.cache/bench/cold.json')
+  .action(
+    async (options: {
+      rounds: number
+      latency: number
+      tree: string
+      imageArgs: string
+      settings: string
+      only: string
+      json: string
+    }) => {
+      const tty = process.stderr.isTTY
+      const report = await runCold(
+        '.cache/bench/cold',
+        {
+          ...options,
+          imageArguments: options.imageArgs.split(' ').filter(word => word !== ''),
+          settings: JSON.parse(options.settings) as Record<string, unknown>,
+        },
+        line => void (tty && process.stderr.write(`\r${line.padEnd(78)}`)),
+      )
+      if (tty) process.stderr.write(`\r${' '.repeat(78)}\r`)
+      writeFileSync(options.json, `${JSON.stringify(report, null, 1)}\n`)
+      process.stdout.write(`${coldTable(report)}\n`)
     },
   )
 await program.parseAsync()
