@@ -25,6 +25,19 @@ export interface ServerKind {
   arguments(image: BenchImage, socket: string, config: string): string[]
 }
 
+/** A `backend` section of a version 1 configuration. */
+export interface BackendSection {
+  readonly type: string
+  readonly config: Readonly<Record<string, unknown>>
+}
+
+/** What differs from the usual configuration: blobs in a folder, a cache. */
+export interface Variation {
+  readonly backend?: BackendSection
+  /** Keys of the top level. */
+  readonly settings?: Readonly<Record<string, unknown>>
+}
+
 const PEERS = process.env['NYDUS_BENCH_PEERS'] ?? '/opt/peers/bin'
 
 function peer(name: string): Pick<ServerKind, 'program' | 'missing'> {
@@ -112,6 +125,7 @@ export class Server {
     image: BenchImage,
     folder: string,
     extra: readonly string[] = [],
+    { backend, settings }: Variation = {},
   ): Promise<Server> {
     const work = join(folder, kind.name)
     await mkdir(join(work, 'cache'), { recursive: true })
@@ -120,12 +134,13 @@ export class Server {
       config,
       JSON.stringify({
         device: {
-          backend: { type: 'localfs', config: { dir: image.blobs } },
+          backend: backend ?? { type: 'localfs', config: { dir: image.blobs } },
           cache: { type: 'blobcache', config: { work_dir: join(work, 'cache') } },
         },
         mode: 'direct',
         digest_validate: false,
         enable_xattr: true,
+        ...settings,
       }),
     )
     const socket = join(work, 'vhost.sock')

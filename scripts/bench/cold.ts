@@ -1,0 +1,259 @@
+/**
+ * Cold starts: the files that a container reads when it starts, from a registry with some latency, with an empty cache;
+ * one after the other and many at once, beside nydusd with the same settings. Each measurement has a server, a cache and
+ * a connection of its own.
+ */
+import { execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { VhostFrontend } from '../../addon/test/frontend.js'
+import { FuseClient } from '../../addon/test/fuse-client.js'
+import { dockerRegistry, storeBlob } from '../../lib/backend/testing/servers.js'
+import { DelayProxy } from './delay-proxy.js'
+import { median } from './report.js'
+import { Server, SERVERS, type BackendSection, type ServerKind } from './servers.js'
+
+export interface ColdOptions {
+  readonly rounds: number
+  /** Milliseconds in front of every answer of the registry. */
+  readonly latency: number
+  /** Folder of the root file system; made by debootstrap when empty. */
+  readonly tree: string
+  /** Arguments of `nydus-image create` besides the usual ones. */
+  readonly imageArguments: readonly string[]
+  /** Merged into the configurations of both servers. */
+  readonly settings: Readonly<Record<string, unknown>>
+  readonly only: string
+}
+
+export interface ColdSample {
+  readonly server: string
+  readonly readers: number
+  readonly round: number
+  readonly seconds: number
+  readonly requests: number
+  readonly bytes: number
+}
+
+export interface ColdReport {
+  readonly samples: readonly ColdSample[]
+  readonly files: number
+  readonly fileBytes: number
+  readonly blobBytes: number
+}
+
+const REPO = 'bench/rootfs'
+const PACKAGES = 'python3,perl,git,ca-certificates,curl'
+/** What the kernel asks for at once when it reads a file from its start to its end. */
+const READ_SIZE = 128 << 10
+/** Readers, and at most so many times nydusd's time. */
+export const WANTED: readonly (readonly [readers: number, ratio: number])[] = [
+  [1, 0.8],
+  [32, 0.4],
+]
+
+interface WantedFile {
+  readonly path: string
+  readonly size: number
+  readonly sha256: string
+}
+
+function sha256(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex')
+}
+
+function makeTree(tree: string): void {
+  if (existsSync(join(tree, 'usr/bin'))) return
+  mkdirSync(tree, { recursive: true })
+  execFileSync('debootstrap', ['--variant=minbase', `--include=${PACKAGES}`, 'bookworm', tree], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+  })
+}
+
+/** The image of the tree; made once for a tree and these arguments. */
+function makeImage(
+  cache: string,
+  tree: string,
+  more: readonly string[],
+): { bootstrap: string; blobs: string } {
+  const folder = join(cache, `image-${sha256(Buffer.from([tree, ...more].join('\n'))).slice(0, 16)}`)
+  const [bootstrap, blobs] = [join(folder, 'bootstrap'), join(folder, 'blobs')]
+  if (existsSync(bootstrap)) return { bootstrap, blobs }
+  rmSync(folder, { recursive: true, force: true })
+  mkdirSync(blobs, { recursive: true })
+  const image = ['create', '--fs-version', '6', ...more, '-B', bootstrap, '-D', blobs, tree]
+  execFileSync('dist/bin/nydus-image', image, { stdio: ['ignore', 'ignore', 'inherit'] })
+  return { bootstrap, blobs }
+}
+
+/** What a container of a Debian with these packages opens when it starts (recorded by strace), in that order. */
+function startupFiles(tree: string): WantedFile[] {
+  const list = readFileSync(
+    fileURLToPath(new URL('../../../scripts/bench/startup.txt', import.meta.url)),
+    'utf8',
+  )
+  return list
+    .trim()
+    .split('\n')
+    .filter(path => existsSync(join(tree, path)))
+    .map(path => {
+      const bytes = readFileSync(join(tree, path))
+      return { path, size: bytes.length, sha256: sha256(bytes) }
+    })
+}
+
+class ColdGuest {
+  readonly #frontend: VhostFrontend
+  readonly #fuse: FuseClient
+
+  private constructor(frontend: VhostFrontend) {
+    this.#frontend = frontend
+    this.#fuse = new FuseClient(frontend)
+  }
+
+  static async connect(server: Server): Promise<ColdGuest> {
+    const frontend = new VhostFrontend({
+      path: server.socket,
+      queueSize: 1024,
+      checkUsedLength: server.kind.usedLength,
+      regions: [
+        { gpa: 0, size: 0xa0000, file: 0, offset: 0 },
+        { gpa: 0xc0000, size: (256 << 20) - 0xc0000, file: 0, offset: 0xc0000 },
+      ],
+    })
+    const guest = new ColdGuest(frontend)
+    await frontend.connect()
+    await frontend.start()
+    await guest.#fuse.init()
+    return guest
+  }
+
+  /** Reads every file as `readers` processes at once would; returns the seconds. Throws for a wrong byte. */
+  async readAll(files: readonly WantedFile[], readers: number): Promise<number> {
+    const nodes = new Map<string, bigint>()
+    for (const { path } of files) nodes.set(path, await this.#nodeAt(path))
+    const contents = new Map<string, Uint8Array[]>()
+    const started = performance.now()
+    const next = files.values()
+    const reader = async (): Promise<void> => {
+      for (const file of next)
+        contents.set(file.path, await this.#read(nodes.get(file.path) ?? 0n, file.size))
+    }
+    await Promise.all(Array.from({ length: readers }, reader))
+    const seconds = (performance.now() - started) / 1000
+    for (const file of files)
+      if (sha256(Buffer.concat(contents.get(file.path) ?? [])) !== file.sha256)
+        throw new Error(`${file.path}: the server gave other bytes than the tree has`)
+    return seconds
+  }
+
+  close(): void {
+    this.#frontend.close()
+  }
+
+  async #nodeAt(path: string): Promise<bigint> {
+    let node = 1n
+    for (const name of path.split('/').filter(part => part !== ''))
+      node = (await this.#fuse.lookup(node, Buffer.from(name))).nodeid
+    return node
+  }
+
+  async #read(node: bigint, size: number): Promise<Uint8Array[]> {
+    const parts: Uint8Array[] = []
+    for (let at = 0; at < size; at += READ_SIZE)
+      parts.push(await this.#fuse.read(node, 0, at, Math.min(READ_SIZE, size - at)))
+    return parts
+  }
+}
+
+export async function runCold(
+  cache: string,
+  options: ColdOptions,
+  say: (line: string) => void,
+): Promise<ColdReport> {
+  const tree = options.tree === '' ? join(cache, 'tree') : options.tree
+  say('the root file system and its image')
+  makeTree(tree)
+  const { bootstrap, blobs } = makeImage(cache, tree, options.imageArguments)
+  const files = startupFiles(tree)
+  const folder = mkdtempSync(join(tmpdir(), 'nydus-cold-'))
+  const registry = await dockerRegistry({ dir: folder })
+  let blobBytes = 0
+  for (const id of readdirSync(blobs)) {
+    const blob = readFileSync(join(blobs, id))
+    blobBytes += blob.length
+    storeBlob(folder, REPO, blob, id)
+  }
+  const proxy = await DelayProxy.start(registry.port, options.latency)
+  const backend: BackendSection = {
+    type: 'registry',
+    config: { scheme: 'http', host: `127.0.0.1:${proxy.port}`, repo: REPO },
+  }
+  const samples: ColdSample[] = []
+  const measure = async (kind: ServerKind, readers: number, round: number): Promise<void> => {
+    const work = mkdtempSync(join(folder, 'run-'))
+    const server = await Server.start(kind, { bootstrap, blobs, folder: tree }, work, [], {
+      backend,
+      settings: options.settings,
+    })
+    try {
+      const guest = await ColdGuest.connect(server)
+      await proxy.traffic()
+      const seconds = await guest.readAll(files, readers)
+      samples.push({ server: kind.name, readers, round, seconds, ...(await proxy.traffic()) })
+      guest.close()
+    } finally {
+      await server.stop()
+      rmSync(work, { recursive: true, force: true })
+    }
+  }
+  try {
+    const kinds = SERVERS.filter(
+      kind => kind.name !== 'virtiofsd' && kind.missing === undefined && kind.name.includes(options.only),
+    )
+    for (let round = 0; round < options.rounds; round++)
+      for (const [readers] of WANTED)
+        for (const kind of kinds) {
+          say(`round ${round + 1}/${options.rounds}  ${readers} readers  ${kind.name}`)
+          await measure(kind, readers, round)
+        }
+  } finally {
+    proxy.stop()
+    await registry.stop()
+    rmSync(folder, { recursive: true, force: true })
+  }
+  return {
+    samples,
+    files: files.length,
+    fileBytes: files.reduce((sum, { size }) => sum + size, 0),
+    blobBytes,
+  }
+}
+
+export function coldTable(report: ColdReport): string {
+  const { samples, files, fileBytes, blobBytes } = report
+  const mb = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`
+  const lines = [`${files} files of ${mb(fileBytes)}, from a blob of ${mb(blobBytes)}`]
+  for (const [readers, wanted] of WANTED) {
+    const of = (server: string, figure: 'seconds' | 'requests' | 'bytes'): number =>
+      median(samples.filter(s => s.server === server && s.readers === readers).map(sample => sample[figure]))
+    lines.push(readers === 1 ? 'one reader' : `${readers} readers at once`)
+    for (const server of new Set(samples.map(s => s.server)))
+      lines.push(
+        `  ${server.padEnd(10)} ${of(server, 'seconds').toFixed(3).padStart(8)} s  ` +
+          `${String(of(server, 'requests')).padStart(5)} requests  ${mb(of(server, 'bytes')).padStart(10)}`,
+      )
+    const [time, bytes] = (['seconds', 'bytes'] as const).map(
+      figure => of('nydus-ts', figure) / of('nydusd', figure),
+    )
+    if (time === undefined || bytes === undefined || Number.isNaN(time)) continue
+    lines.push(
+      `  ${time.toFixed(2)}x the time of nydusd, wanted at most ${wanted}x: ${time <= wanted ? 'reached' : 'MISSED'}; ` +
+        `${bytes.toFixed(2)}x the bytes, wanted no more: ${bytes <= 1 ? 'reached' : 'MISSED'}`,
+    )
+  }
+  return lines.join('\n')
+}
