@@ -14,8 +14,9 @@ import {
   V6_NID_SIZE,
   V6_SUPERBLOCK_OFFSET,
 } from './layout/v6.js'
-import { changed, nastyValues, Victim, type Table } from './testing/damage.js'
+import { changed, nastyValues, valueOf, Victim, type Table } from './testing/damage.js'
 import { bytesOf, fixtureNamed, openBytes } from './testing/fixtures.js'
+import { placesOf } from './testing/places.js'
 import { Extents, latin1 } from './testing/sinks.js'
 import { resolve, walk } from './walk.js'
 
@@ -193,6 +194,59 @@ t.test('folders that contain themselves', async t => {
   const { reader } = openBytes(bytes)
   t.equal(reader.lookup(self, latin1('level0'), 0, 6), -5)
   t.throws(() => [...walk(reader, 1, Buffer.from('/'))], { code: 'RAFS_BAD_INODE' })
+})
+
+/** A bounded run, or FUZZ_SECONDS for each image. */
+const FUZZ_SECONDS = Number(process.env['FUZZ_SECONDS'] ?? 0)
+const RUNS =
+  FUZZ_SECONDS > 0 ? { numRuns: 1e9, interruptAfterTimeLimit: FUZZ_SECONDS * 1000 } : { numRuns: 40 }
+
+t.test('several fields of any structs, at limits or exchanged with each other', async t => {
+  for (const name of ['v5-lz4-blake3', 'v5-zstd-sha256', 'v6-lz4-64k', 'v6-batch', 'v6-zran', 'layers']) {
+    const base = bytesOf(fixtureNamed(name).bootstrap)
+    const intact = openBytes(base)
+    const places = placesOf(base, intact)
+    const fields = places.flatMap(({ table, start }) =>
+      Object.keys(table.fields).map(field => ({ table, start, field })),
+    )
+    const oneField = fc.integer({ min: 0, max: fields.length - 1 })
+    const outcomes = { refused: 0, served: 0 }
+    fc.assert(
+      fc.property(
+        fc.array(fc.tuple(oneField, oneField, fc.nat(), fc.constantFrom('limit', 'other', 'any')), {
+          minLength: 1,
+          maxLength: 8,
+        }),
+        fc.boolean(),
+        (changes, validate) => {
+          let bytes = base
+          for (const [at, from, number, how] of changes) {
+            const { table, start, field } = fields[at] as (typeof fields)[number]
+            const other = fields[from] as (typeof fields)[number]
+            const nasty = [...nastyValues(base, table, field, start)]
+            const value = {
+              limit: nasty[number % nasty.length] ?? 0n,
+              other: valueOf(base, other.table, other.field, other.start),
+              any: BigInt(number),
+            }[how]
+            bytes = changed(bytes, table, field, value, start)
+          }
+          let victim
+          try {
+            victim = new Victim(bytes, validate)
+          } catch (error) {
+            outcomes.refused++
+            return error instanceof NydusError
+          }
+          outcomes.served++
+          victim.pokeAll(intact.reader.rootIno, 500)
+          return true
+        },
+      ),
+      RUNS,
+    )
+    t.ok(outcomes.served > 5, `${name}, ${places.length} structs: ${JSON.stringify(outcomes)}`)
+  }
 })
 
 t.test('any bytes changed anywhere: answers and errors, never an exception, never a hang', async t => {

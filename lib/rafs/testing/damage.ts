@@ -34,6 +34,14 @@ export function changed(
   return bytes
 }
 
+/** What a field holds. */
+export function valueOf(base: Uint8Array, table: Table, field: string, start: number): bigint {
+  const at = start + (table.at[field] ?? NaN)
+  let value = 0n
+  for (let i = widthOf(table, field) - 1; i >= 0; i--) value = (value << 8n) | BigInt(base[at + i] ?? 0)
+  return value
+}
+
 /** Values at which arithmetic goes wrong, cut to the field's width and without the one that is there. */
 export function* nastyValues(
   base: Uint8Array,
@@ -42,9 +50,7 @@ export function* nastyValues(
   start: number,
 ): Generator<bigint> {
   const bits = BigInt(8 * widthOf(table, field))
-  const at = start + (table.at[field] ?? NaN)
-  let original = 0n
-  for (let i = Number(bits) / 8 - 1; i >= 0; i--) original = (original << 8n) | BigInt(base[at + i] ?? 0)
+  const original = valueOf(base, table, field, start)
   const size = BigInt(base.length)
   const edges = [
     0n,
