@@ -7,6 +7,7 @@ import { mergeCommand } from './image/merge.js'
 import { unpackCommand } from './image/unpack.js'
 import { exportCommand } from './image/export.js'
 import { statCommand } from './image/stat.js'
+import { inspectCommand } from './image/inspect.js'
 import { failureText } from './image/failure.js'
 import { addLogOptions, loggedIo, logError } from './image/log-options.js'
 import { stopOnSignals } from './image/stop.js'
@@ -36,7 +37,15 @@ export const main: Main = async (argv, io) => {
       writeErr: text => void io.stderr.write(text),
     })
     .exitOverride()
-  for (const add of [createCommand, mergeCommand, checkCommand, unpackCommand, exportCommand, statCommand])
+  for (const add of [
+    createCommand,
+    mergeCommand,
+    checkCommand,
+    unpackCommand,
+    exportCommand,
+    statCommand,
+    inspectCommand,
+  ])
     add(program, said)
   for (const command of [program, ...program.commands]) addLogOptions(command)
   if (argv.includes('--version') || argv.includes('-V')) {
