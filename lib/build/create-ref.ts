@@ -5,51 +5,27 @@
  *
  *     layer ──> sha256 ──> [inflate, noting places] ──> tar ──> digests (Workers) ──> RefWriter ──> meta blob, bootstrap
  */
-import { createHash, type Hash } from 'node:crypto'
-import { join } from 'node:path'
+import { createHash } from 'node:crypto'
 import { NydusError } from '../base/errors.js'
-import { openRaw } from './archive.js'
-import { BlobSink } from './blob-sink.js'
-import { ByteSource, type Bytes } from './byte-source.js'
+import { hashed, notGzip, openGzip, openRaw, readArchive, type Archive } from './archive.js'
+import { ByteSource } from './byte-source.js'
 import { Chunker } from './chunker.js'
 import { Chunks } from './chunks.js'
-import type { Created, CreateProgress, Place } from './create.js'
-import { finishBlob } from './finish-blob.js'
-import { GzipSource } from './gzip-source.js'
-import type { BuiltBlob, BuiltImage } from './image.js'
-import { orderOf } from './order.js'
-import { prefetchNodes } from './prefetch-list.js'
-import { RefWriter } from './ref-writer.js'
+import type { Created, CreateProgress } from './create.js'
+import { refuseSparse, RefWriter } from './ref-writer.js'
 import type { TarEntry } from './tar-reader.js'
-import { readTarSource } from './tar-source.js'
 import { WorkerPool } from './worker-pool.js'
-import { writeV6 } from './writer-v6.js'
+import { writeReference, type RefOptions } from './write-ref.js'
 import { ZranWindows } from './zran-windows.js'
 
-export interface RefOptions {
-  readonly source: string
-  readonly chunkSize: number
-  readonly toc: boolean
-  readonly inlineMeta: boolean
-  /** Paths to prefetch, in the user's order; empty for none. */
-  readonly prefetchPaths: readonly string[]
-  /** Final place of the meta blob. */
-  readonly blob: Place
-  /** Final place of the bootstrap; undefined with `inlineMeta`. */
-  readonly bootstrap: Place | undefined
-}
-
-function pathOf(place: Place): string {
-  return 'file' in place ? place.file : place.folder
-}
-
-function placed(place: Place, name: string): string {
-  return 'file' in place ? place.file : join(place.folder, name)
+export interface LayerOptions extends RefOptions {
+  /** The layer is in eStargz format, whose table of contents must agree with it. */
+  readonly estargz: boolean
 }
 
 /** A layer that is being read: its identity, and where its chunks lie. */
 interface Layer {
-  readonly bytes: Bytes
+  readonly archive: Archive
   readonly windows: ZranWindows | undefined
   /** Reads one chunk of `entry` and tells `writer` where it was. */
   readChunk(entry: TarEntry, into: Uint8Array, writer: RefWriter): Promise<void>
@@ -57,20 +33,9 @@ interface Layer {
   identity(): { id: string; size: number }
 }
 
-async function* counted(pieces: AsyncIterable<Buffer>, hash: Hash, add: (bytes: number) => void): AsyncGenerator<Buffer> {
-  for await (const piece of pieces) {
-    hash.update(piece)
-    add(piece.length)
-    yield piece
-  }
-}
-
-async function openLayer(options: RefOptions): Promise<Layer> {
+async function openLayer(options: LayerOptions): Promise<Layer> {
   const { format, pieces } = await openRaw(options.source)
-  const hash = createHash('sha256')
-  let size = 0
-  const all = counted(pieces, hash, bytes => (size += bytes))
-  const identity = (): { id: string; size: number } => ({ id: hash.copy().digest('hex'), size })
+  const { pieces: all, identity } = hashed(pieces, createHash('sha256'))
   if (format === 'zstd')
     throw new NydusError(
       'BUILD_SOURCE',
@@ -78,10 +43,11 @@ async function openLayer(options: RefOptions): Promise<Layer> {
       `${options.source} is packed with zstd: an image can refer to a tar or tar.gz only; use --type tar-rafs`,
     )
   if (format === 'gzip') {
-    const gzip = new GzipSource(options.source, all)
+    const archive = openGzip(options.source, all, options.estargz)
+    const gzip = archive.bytes
     const windows = new ZranWindows(options.source, options.chunkSize)
     return {
-      bytes: gzip,
+      archive,
       windows,
       async readChunk(entry, into, writer) {
         const start = gzip.place()
@@ -92,9 +58,10 @@ async function openLayer(options: RefOptions): Promise<Layer> {
       identity,
     }
   }
+  if (options.estargz) throw notGzip(options.source)
   const plain = new ByteSource(all)
   return {
-    bytes: plain,
+    archive: { bytes: plain },
     windows: undefined,
     async readChunk(entry, into, writer) {
       const start = plain.offset
@@ -105,26 +72,14 @@ async function openLayer(options: RefOptions): Promise<Layer> {
   }
 }
 
-function refuseSparse(entry: TarEntry, source: string): void {
-  if (entry.sparse)
-    throw new NydusError(
-      'BUILD_SPARSE',
-      'EINVAL',
-      `${source}: '${entry.path.toString()}' (header at byte ${entry.headerOffset}) is a sparse file, its holes are not in the archive: ` +
-        'an image cannot refer to it; use --type targz-rafs',
-    )
-}
-
-export async function createReference(options: RefOptions, progress: CreateProgress): Promise<Created> {
+export async function createReference(options: LayerOptions, progress: CreateProgress): Promise<Created> {
   const chunks = new Chunks()
   const pool = new WorkerPool({ compressor: 'none', digester: 'sha256', chunkSize: options.chunkSize, batchLimit: 0 })
-  const sink = await BlobSink.create(pathOf(options.blob))
-  let bootstrapSink: BlobSink | undefined
   try {
     const layer = await openLayer(options)
     const writer = new RefWriter(chunks, layer.windows)
     let chunker: Chunker | undefined
-    const tree = await readTarSource(layer.bytes, {
+    const tree = await readArchive(options.source, layer.archive, {
       file: async (tree, node, entry) => {
         refuseSparse(entry, options.source)
         chunker ??= new Chunker(tree, chunks, pool, writer, options.chunkSize, progress)
@@ -138,63 +93,7 @@ export async function createReference(options: RefOptions, progress: CreateProgr
     })
     await chunker?.finish()
     writer.foreign = layer.identity()
-    const order = orderOf(tree)
-    const prefetch = prefetchNodes(tree, options.prefetchPaths, options.source)
-    const image = (blob: BuiltBlob | undefined): BuiltImage => ({
-      tree,
-      order,
-      chunks,
-      blobs: blob === undefined ? [] : [blob],
-      chunkSize: options.chunkSize,
-      compressor: 'gzip',
-      digester: 'sha256',
-      prefetch,
-      encrypted: false,
-      xattrFlag: tree.hasXattrs,
-    })
-    const hasData = writer.rows.length > 0
-    const finished = await finishBlob(
-      sink,
-      writer,
-      chunks,
-      {
-        version: 6,
-        compressor: 'gzip',
-        digester: 'sha256',
-        aligned: true,
-        toc: options.toc,
-        inlineMeta: options.inlineMeta,
-        cipher: undefined,
-        readaheadSize: 0,
-      },
-      options.inlineMeta ? blob => writeV6(image(blob)) : undefined,
-    )
-    if (options.bootstrap !== undefined) {
-      bootstrapSink = await BlobSink.create(pathOf(options.bootstrap))
-      await bootstrapSink.write(writeV6(image(hasData ? finished.blob : undefined)))
-    }
-    const metaPath = placed(options.blob, finished.id)
-    if (sink.offset === 0 && 'folder' in options.blob) await sink.abandon()
-    else await sink.finish(metaPath)
-    let bootstrap = ''
-    if (bootstrapSink !== undefined && options.bootstrap !== undefined) {
-      bootstrap = placed(options.bootstrap, bootstrapSink.digest())
-      await bootstrapSink.finish(bootstrap)
-    }
-    return {
-      blob: hasData ? { id: finished.id, path: metaPath } : undefined,
-      blobIds: hasData ? [writer.foreign.id] : [],
-      blobSize: hasData ? writer.foreign.size : 0,
-      bootstrap,
-      files: order.nodes.length,
-      dedupChunks: writer.dedupChunks,
-      dedupBytes: writer.dedupBytes,
-      uncompressedSize: writer.uncompressedSize,
-    }
-  } catch (error) {
-    await sink.abandon()
-    await bootstrapSink?.abandon()
-    throw error
+    return await writeReference(options, tree, chunks, writer)
   } finally {
     await pool.close()
   }

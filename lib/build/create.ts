@@ -8,11 +8,10 @@
  */
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
-import { NydusError } from '../base/errors.js'
 import type { Compressor, Digester } from '../cache/cache.js'
+import { openArchive, readArchive } from './archive.js'
 import { BlobSink } from './blob-sink.js'
 import { BlobWriter } from './blob-writer.js'
-import { ByteSource } from './byte-source.js'
 import { CacheCopy } from './cache-copy.js'
 import { Chunker, type Progress } from './chunker.js'
 import { Chunks } from './chunks.js'
@@ -25,15 +24,13 @@ import { LowerLayers } from './lower-layers.js'
 import { orderOf } from './order.js'
 import { overlay } from './overlay.js'
 import { prefetchNodes } from './prefetch-list.js'
-import { openSource } from './source-stream.js'
-import { readTarSource } from './tar-source.js'
 import type { Tree } from './tree.js'
 import type { WhiteoutSpec } from './whiteout.js'
 import { WorkerPool } from './worker-pool.js'
 import { writeV5 } from './writer-v5.js'
 import { writeV6 } from './writer-v6.js'
 
-export type SourceType = 'dir-rafs' | 'tar-rafs' | 'targz-rafs'
+export type SourceType = 'dir-rafs' | 'tar-rafs' | 'targz-rafs' | 'estargz-rafs'
 
 /** A file, or a folder in which the file gets its name when its content is known. */
 export type Place = { readonly file: string } | { readonly folder: string }
@@ -273,20 +270,15 @@ async function fillFromFolder(options: CreateOptions, parts: Parts, writer: Blob
 
 async function fillFromTar(options: CreateOptions, parts: Parts, writer: BlobWriter): Promise<Filled> {
   const { progress } = parts
-  const bytes = new ByteSource(openSource(options.source, options.type === 'targz-rafs'))
+  const archive = await openArchive(options.source, options.type === 'estargz-rafs')
   let chunker: Chunker | undefined
-  try {
-    const tree = await readTarSource(bytes, {
-      file: async (tree, node, entry) => {
-        chunker ??= new Chunker(tree, parts.chunks, parts.pool, writer, options.chunkSize, progress)
-        await chunker.addStream(node, entry.size, into => entry.read(into))
-      },
-      found: entries => progress.found(entries),
-    })
-    await chunker?.finish()
-    return { tree, readaheadSize: 0 }
-  } catch (error) {
-    if (!(error instanceof NydusError) || !error.code.startsWith('TAR_')) throw error
-    throw new NydusError(error.code, error.errno, `${options.source}: ${error.message}`, { cause: error.cause })
-  }
+  const tree = await readArchive(options.source, archive, {
+    file: async (tree, node, entry) => {
+      chunker ??= new Chunker(tree, parts.chunks, parts.pool, writer, options.chunkSize, progress)
+      await chunker.addStream(node, entry.size, into => entry.read(into))
+    },
+    found: entries => progress.found(entries),
+  })
+  await chunker?.finish()
+  return { tree, readaheadSize: 0 }
 }

@@ -41,6 +41,8 @@ export interface BuiltImage {
   /** Nodes to be prefetched, in the user's order. */
   readonly prefetch: readonly number[]
   readonly encrypted: boolean
+  /** The blob is an untouched tar, chunks are ranges of it, blocks have 512 bytes (v6). */
+  readonly tarfs?: boolean
   /** Superblock flag HAS_XATTR. */
   readonly xattrFlag: boolean
 }

@@ -11,6 +11,7 @@ import type { ChunkStore } from './chunker.js'
 import { CHUNK, DIGEST_SIZE, type Chunks } from './chunks.js'
 import type { BlobContent } from './finish-blob.js'
 import type { Done } from './job.js'
+import type { TarEntry } from './tar-reader.js'
 import type { ZranWindows } from './zran-windows.js'
 
 /** Where a chunk lies: bytes `start … end` of the file; in a gzip file also its window, and where in that one's output. */
@@ -19,6 +20,8 @@ export interface RefPlace {
   readonly end: number
   readonly window?: number
   readonly offset?: number
+  /** A gzip member of its own, which `end` is not before the end of. */
+  readonly packed?: boolean
 }
 
 export class RefWriter implements ChunkStore, BlobContent {
@@ -64,15 +67,15 @@ export class RefWriter implements ChunkStore, BlobContent {
     let at = dataAt
     for (let i = first; i < first + count; i++) {
       const size = done.plainSizes[i] ?? 0
-      this.#chunks.setListed(listAt + i - first, this.#row(done, i, size))
+      const digest = done.digests.subarray(i * DIGEST_SIZE, (i + 1) * DIGEST_SIZE)
+      this.#chunks.setListed(listAt + i - first, this.add(digest, size, this.#nextPlace(), done.crcs[i] ?? 0))
       at += done.storedSizes[i] ?? 0
     }
     return Promise.resolve(at)
   }
 
-  #row(done: Done, i: number, size: number): number {
-    const place = this.#nextPlace()
-    const digest = done.digests.subarray(i * DIGEST_SIZE, (i + 1) * DIGEST_SIZE)
+  /** A chunk of `size` plain bytes at `place`; returns the row that stands for it. */
+  add(digest: Uint8Array, size: number, place: RefPlace, crc32?: number): number {
     const known = this.#chunks.find(digest, size)
     if (known >= 0) {
       this.dedupChunks++
@@ -89,12 +92,15 @@ export class RefWriter implements ChunkStore, BlobContent {
       digest,
       blob: 0,
       index: this.rows.length,
-      flags: CHUNK.CRC | (this.#windows !== undefined ? CHUNK.ZRAN | CHUNK.COMPRESSED : 0),
+      flags:
+        (crc32 === undefined ? 0 : CHUNK.CRC) |
+        (place.window === undefined ? 0 : CHUNK.ZRAN | CHUNK.COMPRESSED) |
+        (place.packed === true ? CHUNK.COMPRESSED : 0),
       compressedOffset: place.start,
       compressedSize: place.end - place.start,
       uncompressedOffset: this.uncompressedSize,
       uncompressedSize: size,
-      crc32: done.crcs[i] ?? 0,
+      crc32: crc32 ?? 0,
       window: place.window ?? 0,
       windowOffset: place.offset ?? 0,
     })
@@ -113,7 +119,29 @@ export class RefWriter implements ChunkStore, BlobContent {
     return place
   }
 
+  /** Readers take no more windows than chunks: those go in which all chunks are copies of earlier ones. */
   finish(): Promise<void> {
+    if (this.windowCount > this.rows.length) {
+      const used = new Map<number, number>()
+      for (const row of this.rows) {
+        const { window, windowOffset } = this.#chunks.get(row)
+        const kept = used.get(window) ?? used.size
+        used.set(window, kept)
+        this.#chunks.setWindow(row, kept, windowOffset)
+      }
+      this.#windows?.keep([...used.keys()])
+    }
     return Promise.resolve()
   }
+}
+
+/** What is not in the archive cannot be referred to. `source` is the archive. */
+export function refuseSparse(entry: TarEntry, source: string): void {
+  if (!entry.sparse) return
+  throw new NydusError(
+    'BUILD_SPARSE',
+    'EINVAL',
+    `${source}: '${entry.path.toString()}' (header at byte ${entry.headerOffset}) is a sparse file: its holes are not in the archive, ` +
+      'an image cannot refer to them; use --type targz-rafs',
+  )
 }

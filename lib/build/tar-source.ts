@@ -5,13 +5,14 @@
 import { NydusError } from '../base/errors.js'
 import type { Bytes } from './byte-source.js'
 import { deviceNumber32 } from './device.js'
+import { LANDMARKS, TOC_NAME } from './estargz.js'
 import { TAR_TYPE } from './tar-header.js'
 import { readTar, type TarEntry } from './tar-reader.js'
 import { NONE, ROOT, Tree, TYPE, type NodeStat, type Xattr } from './tree.js'
 import { splitXattrName } from './v6-parts.js'
 
 /** Files that tools put into archives for themselves (blobs-and-cache.md §8). */
-const SKIPPED = new Set(['stargz.index.json', '.prefetch.landmark', '.no.prefetch.landmark'])
+const SKIPPED: ReadonlySet<string> = new Set([TOC_NAME, ...LANDMARKS])
 /** What a folder gets that no entry describes. */
 const MISSING_FOLDER: NodeStat = { mode: TYPE.DIR | 0o755, uid: 0, gid: 0, mtime: 0, mtimeNs: 0, size: 0, rdev: 0 }
 const SLASH = 0x2f
@@ -72,6 +73,8 @@ export interface TarVisitor {
   /** A regular file: its content has to be read before the next entry. */
   file(tree: Tree, node: number, entry: TarEntry): Promise<void>
   found(entries: number): void
+  /** A file that a tool put there for itself: it does not come into the tree. */
+  skipped?(name: string, entry: TarEntry): Promise<void>
 }
 
 /** The folder of that name below `parent`, made when it is missing; whatever else has the name gives way. */
@@ -94,7 +97,10 @@ export async function readTarSource(source: Bytes, visitor: TarVisitor): Promise
       }
       continue
     }
-    if (parts.length === 0 && SKIPPED.has(Buffer.from(name).toString())) continue
+    if (parts.length === 0 && SKIPPED.has(Buffer.from(name).toString())) {
+      await visitor.skipped?.(Buffer.from(name).toString(), entry)
+      continue
+    }
     let parent = ROOT
     for (const part of parts) parent = folderNode(tree, parent, part)
     const existing = tree.child(parent, name)

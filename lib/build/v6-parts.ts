@@ -2,7 +2,6 @@
 import { NydusError } from '../base/errors.js'
 import {
   DirentV6,
-  V6_BLOCK_SIZE,
   V6_FILE_TYPE,
   V6_XATTR_ALIGNMENT,
   V6_XATTR_PREFIX,
@@ -62,29 +61,29 @@ export interface DirEntry {
 }
 
 /** Names in the order of their bytes, `.` and `..` among them: sizes of directory data from it. */
-export function dirSize(nameLengths: Iterable<number>): number {
+export function dirSize(nameLengths: Iterable<number>, blockSize: number): number {
   let blocks = 0
   let used = 0
   for (const length of nameLengths) {
-    if (used + DirentV6.size + length > V6_BLOCK_SIZE) {
+    if (used + DirentV6.size + length > blockSize) {
       blocks++
       used = 0
     }
     used += DirentV6.size + length
   }
-  return blocks * V6_BLOCK_SIZE + used
+  return blocks * blockSize + used
 }
 
 /** Directory data: blocks of entries followed by their names. `entries` in the order of their names' bytes. */
-export function writeDir(entries: readonly DirEntry[], size: number): Uint8Array {
+export function writeDir(entries: readonly DirEntry[], size: number, blockSize: number): Uint8Array {
   const out = new Uint8Array(size)
   let first = 0
-  for (let block = 0; first < entries.length; block += V6_BLOCK_SIZE) {
+  for (let block = 0; first < entries.length; block += blockSize) {
     let last = first
     let used = 0
     for (; last < entries.length; last++) {
       const need = DirentV6.size + (entries[last]?.name.length ?? 0)
-      if (used + need > V6_BLOCK_SIZE) break
+      if (used + need > blockSize) break
       used += need
     }
     let nameoff = (last - first) * DirentV6.size

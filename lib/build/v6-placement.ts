@@ -3,9 +3,7 @@
  * the same tree gets the same nids from both. Offsets are relative to the metadata area, whose first block stays
  * unused.
  */
-import { V6_BLOCK_SIZE, V6_NID_SIZE } from '../rafs/layout/v6.js'
-
-const SLOTS = V6_BLOCK_SIZE / V6_NID_SIZE
+import { V6_NID_SIZE } from '../rafs/layout/v6.js'
 
 export interface Placed {
   /** Of the inode. */
@@ -14,10 +12,6 @@ export interface Placed {
   readonly data: number
   /** The last, partial block stands behind inode and xattrs. */
   readonly inline: boolean
-}
-
-function toBlock(n: number): number {
-  return Math.ceil(n / V6_BLOCK_SIZE) * V6_BLOCK_SIZE
 }
 
 /** Blocks whose ends are free, oldest first. */
@@ -41,28 +35,40 @@ class Queue {
 
 export class Placement {
   /** By the number of free 32-byte slots at a block's end. */
-  readonly #free: readonly Queue[] = Array.from({ length: SLOTS }, () => new Queue())
-  #cursor = V6_BLOCK_SIZE
+  readonly #free: readonly Queue[]
+  readonly #block: number
+  #cursor: number
+
+  /** `blockSize` of the image: 4096, or 512 (tarfs). */
+  constructor(blockSize: number) {
+    this.#block = blockSize
+    this.#cursor = blockSize
+    this.#free = Array.from({ length: blockSize / V6_NID_SIZE }, () => new Queue())
+  }
 
   /** End of what was placed, in whole blocks. */
   get end(): number {
-    return toBlock(this.#cursor)
+    return this.#toBlock(this.#cursor)
+  }
+
+  #toBlock(n: number): number {
+    return Math.ceil(n / this.#block) * this.#block
   }
 
   #note(offset: number): void {
-    const used = offset % V6_BLOCK_SIZE
+    const used = offset % this.#block
     if (used === 0) return
-    const slots = Math.floor((V6_BLOCK_SIZE - used) / V6_NID_SIZE)
+    const slots = Math.floor((this.#block - used) / V6_NID_SIZE)
     if (slots > 0) this.#free[slots]?.push(offset - used)
   }
 
   #take(size: number): number | undefined {
-    if (size >= V6_BLOCK_SIZE) return undefined
+    if (size >= this.#block) return undefined
     const wanted = Math.ceil(size / V6_NID_SIZE)
-    for (let slots = wanted; slots < SLOTS; slots++) {
+    for (let slots = wanted; slots < this.#free.length; slots++) {
       const block = this.#free[slots]?.shift()
       if (block === undefined) continue
-      const offset = block + V6_BLOCK_SIZE - V6_NID_SIZE * slots
+      const offset = block + this.#block - V6_NID_SIZE * slots
       this.#note(offset + V6_NID_SIZE * wanted)
       return offset
     }
@@ -75,14 +81,14 @@ export class Placement {
 
   /** A folder or symbolic link: `head` bytes of inode and xattrs, `size` bytes of data. */
   flat(head: number, size: number): Placed {
-    const tail = size % V6_BLOCK_SIZE
+    const tail = size % this.#block
     let inode: number | undefined
     let data = 0
-    const inline = tail !== 0 && head + tail <= V6_BLOCK_SIZE
+    const inline = tail !== 0 && head + tail <= this.#block
     if (inline) {
       inode = this.#take(head + tail)
       if (inode === undefined) {
-        if (V6_BLOCK_SIZE - (this.#cursor % V6_BLOCK_SIZE) < head + tail) this.#toNextBlock()
+        if (this.#block - (this.#cursor % this.#block) < head + tail) this.#toNextBlock()
         inode = this.#cursor
         this.#cursor += head + tail
       }
@@ -90,7 +96,7 @@ export class Placement {
         this.#toNextBlock()
         data = this.#cursor
         this.#cursor += size - tail
-      } else data = this.#cursor - (this.#cursor % V6_BLOCK_SIZE)
+      } else data = this.#cursor - (this.#cursor % this.#block)
     } else {
       inode = this.#take(head)
       if (inode === undefined) {
@@ -99,7 +105,7 @@ export class Placement {
       }
       this.#toNextBlock()
       data = this.#cursor
-      this.#cursor = toBlock(this.#cursor + size)
+      this.#cursor = this.#toBlock(this.#cursor + size)
     }
     this.#align()
     return { inode, data, inline }
@@ -107,7 +113,7 @@ export class Placement {
 
   #toNextBlock(): void {
     this.#note(this.#cursor)
-    this.#cursor = toBlock(this.#cursor)
+    this.#cursor = this.#toBlock(this.#cursor)
   }
 
   /** A regular file: inode, xattrs and chunk indexes, `size` bytes in all. */

@@ -14,6 +14,7 @@ import {
   InodeExtendedV6,
   SuperblockV6,
   V6_BLKSZBITS,
+  V6_BLKSZBITS_TARFS,
   V6_BLOCK_SIZE,
   V6_CHUNK_FORMAT_INDEXES,
   V6_CIPHER,
@@ -50,6 +51,11 @@ function toBlock(n: number): number {
   return Math.ceil(n / V6_BLOCK_SIZE) * V6_BLOCK_SIZE
 }
 
+/** Of directories, flat data and device addresses; the bootstrap's own tables are aligned to V6_BLOCK_SIZE in any case. */
+function blockSizeOf(image: BuiltImage): number {
+  return 1 << (image.tarfs === true ? V6_BLKSZBITS_TARFS : V6_BLKSZBITS)
+}
+
 /** Offsets of the parts in front of the inodes. */
 interface Front {
   readonly blobTable: number
@@ -76,7 +82,7 @@ interface Places {
 
 function place(image: BuiltImage): Places {
   const { tree, order } = image
-  const placement = new Placement()
+  const placement = new Placement(blockSizeOf(image))
   const places = {
     inode: new Float64Array(tree.rows),
     data: new Float64Array(tree.rows),
@@ -88,7 +94,7 @@ function place(image: BuiltImage): Places {
     const head = InodeExtendedV6.size + xattrAreaSize(tree.xattrs(node))
     const type = tree.type(node)
     if (type === TYPE.DIR || type === TYPE.LNK) {
-      const size = type === TYPE.DIR ? dirSize(nameLengths(image, node)) : tree.target(node).length
+      const size = type === TYPE.DIR ? dirSize(nameLengths(image, node), blockSizeOf(image)) : tree.target(node).length
       const placed = placement.flat(head, size)
       places.size[inode] = size
       places.inode[inode] = placed.inode
@@ -147,6 +153,7 @@ export function writeV6(image: BuiltImage): Uint8Array {
   const { tree, order, chunks, blobs } = image
   if (blobs.length > V6_MAX_BLOBS)
     throw new NydusError('BUILD_TOO_MANY_BLOBS', 'EFBIG', `the image would have ${blobs.length} blobs, ${V6_MAX_BLOBS} are the limit`)
+  const block = blockSizeOf(image)
   const front = frontOf(image)
   const places = place(image)
   const chunkTable = toBlock(front.meta + places.end)
@@ -160,11 +167,11 @@ export function writeV6(image: BuiltImage): Uint8Array {
     {
       magic: V6_MAGIC,
       featureCompat: V6_COMPAT_RAFS,
-      blkszbits: V6_BLKSZBITS,
+      blkszbits: Math.log2(block),
       rootNid: nid(ROOT),
       inos: BigInt(order.nodes.length),
-      blocks: blobs.reduce((sum, blob) => sum + Math.floor(blob.uncompressedSize / V6_BLOCK_SIZE), 0),
-      metaBlkaddr: front.meta / V6_BLOCK_SIZE,
+      blocks: blobs.reduce((sum, blob) => sum + Math.floor(blob.uncompressedSize / block), 0),
+      metaBlkaddr: front.meta / block,
       featureIncompat: V6_INCOMPAT,
       extraDevices: blobs.length,
       devtSlotoff: V6_DEVICE_TABLE_OFFSET / DeviceSlotV6.size,
@@ -173,6 +180,7 @@ export function writeV6(image: BuiltImage): Uint8Array {
   )
   const flags =
     commonFlags(image) |
+    (image.tarfs === true ? RAFS_FLAG.TARFS_MODE : 0) |
     (image.encrypted ? RAFS_FLAG.ENCRYPTION_AES_128_XTS : RAFS_FLAG.ENCRYPTION_NONE) |
     (blobs.every(blob => hasFeature(blob, 'INLINED_CHUNK_DIGEST')) ? RAFS_FLAG.INLINED_CHUNK_DIGEST : 0)
   ExtSuperblockV6.write(
@@ -221,15 +229,17 @@ function usedChunks(image: BuiltImage): { rows: Uint32Array; fileOffset: Float64
   let at = 0
   for (let row = 0; row < used.length; row++) if (used[row] === 1) rows[at++] = row
   rows.sort((a, b) => Buffer.compare(chunks.digest(a), chunks.digest(b)) || chunks.blob(a) - chunks.blob(b))
-  return { rows, fileOffset }
+  // The chunks of a tarfs image have no digest, so that all are the same to the reference: one record is left.
+  return { rows: image.tarfs === true ? rows.slice(0, 1) : rows, fileOffset }
 }
 
 function writeBlobs(image: BuiltImage, out: Uint8Array, blobTable: number, bootstrapSize: number): void {
+  const block = blockSizeOf(image)
   let position = bootstrapSize
   image.blobs.forEach((blob, i) => {
-    const blocks = Math.floor(blob.uncompressedSize / V6_BLOCK_SIZE)
-    const mapped = (Math.ceil(position / MAPPED_ALIGNMENT) * MAPPED_ALIGNMENT) / V6_BLOCK_SIZE
-    position = (mapped + blocks) * V6_BLOCK_SIZE
+    const blocks = Math.floor(blob.uncompressedSize / block)
+    const mapped = (Math.ceil(position / MAPPED_ALIGNMENT) * MAPPED_ALIGNMENT) / block
+    position = (mapped + blocks) * block
     const blobId = idBytes(blob)
     DeviceSlotV6.write(out, { blobId, blocks, mappedBlkaddr: mapped }, V6_DEVICE_TABLE_OFFSET + i * DeviceSlotV6.size)
     const metaSize = Buffer.alloc(16)
@@ -278,6 +288,7 @@ function writeInode(
   nid: (node: number) => number,
 ): void {
   const { tree, order } = image
+  const block = blockSizeOf(image)
   const inode = tree.inodeOf(node)
   const at = meta + (places.inode[inode] ?? 0)
   const stat = tree.stat(node)
@@ -295,7 +306,7 @@ function writeInode(
       xattrIcount: xattrIcount(area),
       mode: stat.mode,
       size: BigInt(size),
-      u: flat ? data / V6_BLOCK_SIZE : type === TYPE.REG ? chunkFormat(image, node) : stat.rdev,
+      u: flat ? data / block : type === TYPE.REG ? chunkFormat(image, node) : stat.rdev,
       ino: order.firstName[inode] ?? 0,
       uid: stat.uid,
       gid: stat.gid,
@@ -308,8 +319,8 @@ function writeInode(
   writeXattrs(out, at + InodeExtendedV6.size, xattrs)
   const behind = at + InodeExtendedV6.size + area
   if (flat) {
-    const bytes = type === TYPE.LNK ? tree.target(node) : writeDir(dirEntries(image, node, nid), size)
-    const tail = layout === V6_LAYOUT.INLINE ? size % V6_BLOCK_SIZE : 0
+    const bytes = type === TYPE.LNK ? tree.target(node) : writeDir(dirEntries(image, node, nid), size, block)
+    const tail = layout === V6_LAYOUT.INLINE ? size % block : 0
     out.set(bytes.subarray(0, size - tail), data)
     out.set(bytes.subarray(size - tail), behind)
   } else if (type === TYPE.REG) writeIndexes(image, node, out, Math.ceil(behind / INDEX_ALIGNMENT) * INDEX_ALIGNMENT)
@@ -350,7 +361,7 @@ function chunkFormat(image: BuiltImage, node: number): number {
     }
     if (consecutive) size = 2 ** Math.ceil(Math.log2(tree.size(node)))
   }
-  return V6_CHUNK_FORMAT_INDEXES | (Math.log2(size) - V6_BLKSZBITS)
+  return V6_CHUNK_FORMAT_INDEXES | Math.log2(size / blockSizeOf(image))
 }
 
 function writeIndexes(image: BuiltImage, node: number, out: Uint8Array, at: number): void {
@@ -365,7 +376,7 @@ function writeIndexes(image: BuiltImage, node: number, out: Uint8Array, at: numb
         ciIndexLow: index % 0x10000,
         blob: chunks.blob(row) + 1,
         ciIndexHigh: Math.floor(index / 0x10000),
-        blkaddr: chunks.uncompressedOffset(row) / V6_BLOCK_SIZE,
+        blkaddr: chunks.uncompressedOffset(row) / blockSizeOf(image),
       },
       at + i * ChunkIndexV6.size,
     )

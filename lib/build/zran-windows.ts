@@ -22,7 +22,7 @@ interface Window {
 export class ZranWindows {
   readonly #name: string
   readonly #chunkSize: number
-  readonly #windows: Window[] = []
+  #windows: Window[] = []
 
   /** `name` is the file in messages. */
   constructor(name: string, chunkSize: number) {
@@ -63,6 +63,11 @@ export class ZranWindows {
       next.in - window.border.in >= COMPRESSED_SPAN ||
       next.out - window.border.out + this.#chunkSize >= PLAIN_SPAN
     )
+  }
+
+  /** Leaves only the windows of these numbers; they get new ones, in this order. */
+  keep(windows: readonly number[]): void {
+    this.#windows = windows.flatMap(number => this.#windows[number] ?? [])
   }
 
   /** Windows, then their dictionaries, as in the chunk information. */

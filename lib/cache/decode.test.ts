@@ -64,6 +64,15 @@ t.test('a gzip member with something behind it (legacy stargz)', async t => {
   const unit = { compressed: true, encrypted: false, outputSize: plain.length }
   const coding: Coding = { compressor: 'gzip', digester: 'sha256' }
   t.same(Buffer.from(decodeUnit(coding, unit, stored, new Uint8Array(50_000))), plain)
+  const withHeaders = gzipSync(Buffer.concat([plain, randomBytes(1536)]))
+  t.same(
+    Buffer.from(decodeUnit(coding, unit, withHeaders, new Uint8Array(50_000))),
+    plain,
+    'and with more in the member than the chunk',
+  )
+  t.throws(() => decodeUnit(coding, unit, gzipSync(plain.subarray(1)), new Uint8Array(50_000)), {
+    code: 'CODEC_CORRUPT',
+  })
 })
 
 t.test('what cannot be decoded is an error', async t => {

@@ -25,9 +25,6 @@ export interface UnitCoding {
   readonly zran?: ZranEntry
 }
 
-/** zlib's windowBits for one gzip member. */
-const GZIP_MEMBER = 31
-
 /** Shortest unit that XTS can encrypt; shorter ones are padded (blobs-and-cache.md §5). */
 const XTS_MIN = 16
 const XTS_PADDED = 18
@@ -82,10 +79,17 @@ function decompress(
     case 'zstd':
       return native.zstdDecompress(input, output)
     case 'gzip':
-      return native.inflate(input, output, GZIP_MEMBER)
+      return inflateStart(input, output)
     case 'none':
       throw new NydusError('CODEC_CORRUPT', 'EIO', 'it is marked compressed in a blob without compression')
   }
+}
+
+/** The first plain bytes of a gzip member: in stargz, the next files' headers stand behind a chunk in its member. */
+function inflateStart(input: Uint8Array, output: Uint8Array): number {
+  const progress = new Float64Array(4)
+  native.createGzipIndexer().step(input, output, progress)
+  return progress[1] ?? 0
 }
 
 function wrongSize(found: number, expected: number): NydusError {

@@ -3,10 +3,17 @@ import { readFile, stat, writeFile } from 'node:fs/promises'
 import { InvalidArgumentError, Option, type Command } from 'commander'
 import { checkBlobId } from '../../lib/base/blob-id.js'
 import { explain, NydusError } from '../../lib/base/errors.js'
-import type { CreateOptions, Created, SourceType } from '../../lib/build/create.js'
+import type { CreateOptions, Created, CreateProgress, SourceType } from '../../lib/build/create.js'
 import type { Compressor, Digester } from '../../lib/cache/cache.js'
 import type { WhiteoutSpec } from '../../lib/build/whiteout.js'
 import type { Io } from '../program.js'
+import {
+  createForeign,
+  defaultChunkSize,
+  FOREIGN_TYPES,
+  foreignCompressor,
+  isForeign,
+} from './create-foreign.js'
 import { outputJson } from './output-json.js'
 import { startProgress } from './progress.js'
 
@@ -24,6 +31,7 @@ interface Values {
   readonly blob?: string
   readonly blobInlineMeta?: boolean
   readonly blobId?: string
+  readonly blobDataSize?: number
   readonly chunkSize: number
   readonly batchSize: number
   readonly compressor: Compressor
@@ -76,7 +84,7 @@ const TYPES: Readonly<Record<string, SourceType>> = {
   directory: 'dir-rafs',
   'tar-rafs': 'tar-rafs',
   'targz-rafs': 'targz-rafs',
-  'estargz-rafs': 'targz-rafs',
+  'estargz-rafs': 'estargz-rafs',
 }
 
 export function createCommand(program: Command, io: Io): void {
@@ -85,7 +93,9 @@ export function createCommand(program: Command, io: Io): void {
     .description('Build a RAFS image from a folder, a tar archive or an OCI layer')
     .argument('<source>', 'folder, or archive (a file, FIFO or device; it is read once, from start to end)')
     .addOption(
-      new Option('-t, --type <type>', 'kind of source').choices(Object.keys(TYPES)).default('dir-rafs'),
+      new Option('-t, --type <type>', 'kind of source')
+        .choices([...Object.keys(TYPES), ...FOREIGN_TYPES])
+        .default('dir-rafs'),
     )
     .option('-B, --bootstrap <file>', 'where the metadata goes')
     .addOption(
@@ -100,9 +110,12 @@ export function createCommand(program: Command, io: Io): void {
     .addOption(new Option('--inline-bootstrap', 'the same').implies({ blobInlineMeta: true }).hideHelp())
     .option('--blob-id <id>', 'id of the data blob instead of its sha256')
     .addOption(
+      new Option('--blob-data-size <bytes>', 'size of the layer, for estargztoc-ref').argParser(integer),
+    )
+    .addOption(
       new Option('--chunk-size <bytes>', 'size of a chunk, a power of two from 0x1000 to 0x1000000')
         .argParser(powerOfTwo(MIN_CHUNK))
-        .default(0x10_0000, '0x100000'),
+        .default(0x10_0000, '0x100000, for a table of contents 0x400000'),
     )
     .addOption(
       new Option(
@@ -170,12 +183,18 @@ export function createCommand(program: Command, io: Io): void {
     )
     .option('-E, --encrypt', 'encrypt the data blob (v6)')
     .option('-J, --output-json <file>', 'what was built, as JSON')
-    .action(async (source: string, values: Values) => run(source, values, io))
+    .action(async (source: string, values: Values, command: Command) => {
+      const chunkSize =
+        command.getOptionValueSource('chunkSize') === 'default'
+          ? defaultChunkSize(values.type)
+          : values.chunkSize
+      await run(source, { ...values, chunkSize }, io)
+    })
 }
 
 async function run(source: string, values: Values, io: Io): Promise<void> {
   const started = performance.now()
-  const options = await optionsOf(source, values)
+  const build = await buildOf(source, values)
   // Wrong settings are found before hours of work, not after them.
   const upload =
     values.backendType === undefined
@@ -187,10 +206,9 @@ async function run(source: string, values: Values, io: Io): Promise<void> {
           ...(values.backendConfigFile === undefined ? {} : { backendConfigFile: values.backendConfigFile }),
         })
   const progress = startProgress(io, 'building')
-  const { createImage } = await import('../../lib/build/create.js')
   let created: Created
   try {
-    created = await createImage(options, progress)
+    created = await build(progress)
   } finally {
     progress.stop()
   }
@@ -209,13 +227,35 @@ async function run(source: string, values: Values, io: Io): Promise<void> {
           load_from_directory: created.files,
         },
         version: values.fsVersion,
-        compressor: values.compressor,
+        compressor: isForeign(values.type) ? foreignCompressor(values.type) : values.compressor,
       }),
     )
   io.stderr.write(
     `successfully built RAFS filesystem:\nmeta blob path: ${created.bootstrap === '' ? '<none>' : created.bootstrap}\n` +
       `data blob size: 0x${created.blobSize.toString(16)}\ndata blobs: ${JSON.stringify(created.blobIds)}\n`,
   )
+}
+
+type Build = (progress: CreateProgress) => Promise<Created>
+
+async function buildOf(source: string, values: Values): Promise<Build> {
+  const { type } = values
+  if (!isForeign(type)) {
+    const options = await optionsOf(source, values)
+    return async progress => await (await import('../../lib/build/create.js')).createImage(options, progress)
+  }
+  const options = await optionsOf(source, { ...values, type: 'tar-rafs' })
+  const refused: readonly [string, unknown][] = [
+    ['--encrypt', values.encrypt],
+    ['--parent-bootstrap', values.parentBootstrap],
+    ['--chunk-dict', values.chunkDict],
+    ['--blob-cache-dir', values.blobCacheDir],
+    ['--batch-size', values.batchSize > 0],
+    ['--prefetch-policy blob', values.prefetchPolicy === 'blob'],
+  ]
+  const given = refused.flatMap(([name, value]) => (value === undefined || value === false ? [] : [name]))
+  return progress =>
+    createForeign(type, { ...options, blobDataSize: values.blobDataSize, refused: given }, progress)
 }
 
 function checkId(id: string, version: '5' | '6'): void {
