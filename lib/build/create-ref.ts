@@ -14,6 +14,7 @@ import { Chunks } from './chunks.js'
 import type { Created, CreateProgress } from './create.js'
 import { refuseSparse, RefWriter } from './ref-writer.js'
 import type { TarEntry } from './tar-reader.js'
+import type { Tree } from './tree.js'
 import { WorkerPool } from './worker-pool.js'
 import { writeReference, type RefOptions } from './write-ref.js'
 import { ZranWindows } from './zran-windows.js'
@@ -73,16 +74,21 @@ async function openLayer(options: LayerOptions): Promise<Layer> {
 }
 
 export async function createReference(options: LayerOptions, progress: CreateProgress): Promise<Created> {
+  const layer = await openLayer(options)
   const chunks = new Chunks()
-  const pool = new WorkerPool({ compressor: 'none', digester: 'sha256', chunkSize: options.chunkSize, batchLimit: 0 })
+  const writer = new RefWriter(chunks, layer.windows)
+  // Workers are started for the first file, not for a layer that turns out to be none.
+  let pool: WorkerPool | undefined
+  let chunker: Chunker | undefined
+  const start = (tree: Tree): Chunker => {
+    pool = new WorkerPool({ compressor: 'none', digester: 'sha256', chunkSize: options.chunkSize, batchLimit: 0 })
+    return new Chunker(tree, chunks, pool, writer, options.chunkSize, progress)
+  }
   try {
-    const layer = await openLayer(options)
-    const writer = new RefWriter(chunks, layer.windows)
-    let chunker: Chunker | undefined
     const tree = await readArchive(options.source, layer.archive, {
       file: async (tree, node, entry) => {
         refuseSparse(entry, options.source)
-        chunker ??= new Chunker(tree, chunks, pool, writer, options.chunkSize, progress)
+        chunker ??= start(tree)
         await chunker.addStream(node, entry.size, async into => {
           for (let at = 0; at < into.length; at += options.chunkSize)
             await layer.readChunk(entry, into.subarray(at, at + options.chunkSize), writer)
@@ -95,6 +101,6 @@ export async function createReference(options: LayerOptions, progress: CreatePro
     writer.foreign = layer.identity()
     return await writeReference(options, tree, chunks, writer)
   } finally {
-    await pool.close()
+    await pool?.close()
   }
 }

@@ -50,7 +50,7 @@ export function untilNul(bytes: Uint8Array): Buffer {
 }
 
 /** Octal digits with blanks and NULs around them, or base 256 when the top bit is set (GNU). */
-export function parseNumber(field: Uint8Array, what: string, where: number): number {
+export function parseNumber(field: Uint8Array, what: string, where: number, hint = ''): number {
   const first = field[0] ?? 0
   if ((first & 0x80) !== 0) {
     const negative = (first & 0x40) !== 0
@@ -62,7 +62,7 @@ export function parseNumber(field: Uint8Array, what: string, where: number): num
   }
   const text = Buffer.from(field).toString('latin1').replaceAll('\0', ' ').trim()
   if (text === '') return 0
-  if (!/^[0-7]+$/.test(text)) throw bad(where, `${what} is '${text}', octal digits expected`)
+  if (!/^[0-7]+$/.test(text)) throw bad(where, `${what} is '${text}', octal digits expected${hint}`)
   return Number.parseInt(text, 8)
 }
 
@@ -77,7 +77,7 @@ export function isZeroBlock(block: Uint8Array): boolean {
 /** Decodes a header; `where` is its byte offset in the archive, for error messages. */
 export function parseTarHeader(block: Uint8Array, where: number): TarFields {
   const h = TarHeader.read(block)
-  const stored = parseNumber(h.checksum, 'checksum', where)
+  const stored = parseNumber(h.checksum, 'checksum', where, ': not a tar archive, or a damaged one')
   const at = TarHeader.at.checksum
   let unsigned = 0
   let signed = 0
