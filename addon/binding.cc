@@ -7,6 +7,7 @@ namespace nydus {
 
 void registerFiles(Napi::Env env, Napi::Object exports);
 void registerXattrs(Napi::Env env, Napi::Object exports);
+void registerScan(Napi::Env env, Napi::Object exports);
 void registerSystem(Napi::Env env, Napi::Object exports);
 void registerCodecs(Napi::Env env, Napi::Object exports);
 void registerGzipIndexer(Napi::Env env, Napi::Object exports);
@@ -27,6 +28,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
               Napi::Function::New<takeErrorClass>(env, "setErrorClass"));
   registerFiles(env, exports);
   registerXattrs(env, exports);
+  registerScan(env, exports);
   registerSystem(env, exports);
   registerCodecs(env, exports);
   registerGzipIndexer(env, exports);

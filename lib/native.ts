@@ -103,6 +103,16 @@ export interface Native {
   releaseFile(file: number): void
   lgetxattr(path: Uint8Array, name: Uint8Array): Uint8Array
   llistxattr(path: Uint8Array): Uint8Array
+  /**
+   * Every entry of a folder, `.` and `..` left out, in its own order: records of lib/build/scan-record.ts with what
+   * lstat, readlink and the xattr calls say of it. Throws with the path of the entry that could not be read.
+   */
+  scanFolder(path: Uint8Array): Uint8Array
+  /**
+   * Opens a file (no link, never waiting for a FIFO), fills `into` from `offset` on and closes it; returns the bytes,
+   * fewer at its end. `stat`, the memory of three doubles, gets size, mtime and its nanoseconds as they are then.
+   */
+  readFile(path: Uint8Array, offset: number, into: Uint8Array, stat: Uint8Array): number
   lsetxattr(path: Uint8Array, name: Uint8Array, value: Uint8Array): void
   mknod(path: Uint8Array, mode: number, major: number, minor: number): void
   /** Next data (`whence` 3) or hole (4) at or behind `offset`; -1 when there is none (ENXIO). */
@@ -114,6 +124,11 @@ export interface Native {
   getFileLimit(): [soft: number, hard: number]
   /** Sets the soft (and, where allowed, hard) limit; returns the soft limit in force afterwards. Never throws for lack of rights. */
   setFileLimit(limit: number): number
+  /**
+   * Unmaps the pages of Node's code and constants; used ones come back from the page cache. Returns the bytes that
+   * were resident.
+   */
+  dropProgramPages(): number
   mount(source: string, target: string, type: string, flags: number, data: string): void
   umount(target: string, flags: number): void
 

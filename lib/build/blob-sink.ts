@@ -9,11 +9,16 @@ import { dirname, join } from 'node:path'
 import { NydusError, explain } from '../base/errors.js'
 import { temporaryFiles } from '../base/temporary-files.js'
 
+const BUFFER = 1 << 20
+
 export class BlobSink {
   readonly #file: FileHandle
   readonly #path: string
   readonly #temporary: string | undefined
   readonly #hash: Hash = createHash('sha256')
+  /** Small pieces (chunks of small files) wait here for each other. */
+  readonly #buffer = new Uint8Array(BUFFER)
+  #held = 0
   /** Bytes written so far. */
   offset = 0
 
@@ -40,28 +45,52 @@ export class BlobSink {
 
   /** Appends; `hashed` false for what the blob id leaves out (blob.digest, rafs-v6.md §9 trap 2). */
   async write(bytes: Uint8Array, hashed = true): Promise<void> {
+    this.offset += bytes.length
+    if (hashed && this.#held + bytes.length <= this.#buffer.length) {
+      this.#buffer.set(bytes, this.#held)
+      this.#held += bytes.length
+      return
+    }
+    await this.#flush()
     if (hashed) this.#hash.update(bytes)
-    let done = 0
-    while (done < bytes.length) {
+    await this.#put(bytes)
+  }
+
+  async #flush(): Promise<void> {
+    const bytes = this.#buffer.subarray(0, this.#held)
+    this.#held = 0
+    this.#hash.update(bytes)
+    await this.#put(bytes)
+  }
+
+  async #put(bytes: Uint8Array): Promise<void> {
+    for (let done = 0; done < bytes.length;)
       try {
         done += (await this.#file.write(bytes, done, bytes.length - done)).bytesWritten
       } catch (error) {
-        throw new NydusError('BUILD_OUTPUT', 'EIO', `cannot write ${this.#path}: ${explain(error)}`, { cause: error })
+        throw this.#failed(error)
       }
-    }
-    this.offset += bytes.length
+  }
+
+  #failed(error: unknown): NydusError {
+    return new NydusError('BUILD_OUTPUT', 'EIO', `cannot write ${this.#path}: ${explain(error)}`, { cause: error })
   }
 
   /** sha256 of what was hashed so far, hex. */
   digest(): string {
-    return this.#hash.copy().digest('hex')
+    return this.#hash.copy().update(this.#buffer.subarray(0, this.#held)).digest('hex')
   }
 
   /** Closes and gives the file its final name. */
   async finish(path = this.#path): Promise<void> {
+    await this.#flush()
     await this.#file.close()
     if (this.#temporary === undefined) return
-    await rename(this.#temporary, path)
+    try {
+      await rename(this.#temporary, path)
+    } catch (error) {
+      throw this.#failed(error)
+    }
     temporaryFiles.forget(this.#temporary)
   }
 

@@ -1,11 +1,11 @@
 /** Worker of the build: reads, splits, digests and compresses; all of it synchronous, this thread does nothing else. */
-import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
 import { parentPort, workerData } from 'node:worker_threads'
 import { crc32c } from '@node-rs/crc32'
 import { digestOf } from '../base/digest.js'
 import { NydusError, explain } from '../base/errors.js'
+import { native } from '../native.js'
 import { compressInto, compressBound } from './compress.js'
-import type { Done, Failed, FilePart, Job, WorkerOptions } from './job.js'
+import { unpackParts, type Done, type Failed, type FilePart, type Job, type WorkerOptions } from './job.js'
 
 const port = parentPort
 if (port === null) throw new Error('build-worker runs in a Worker only')
@@ -79,54 +79,34 @@ function changed(part: FilePart, what: string): NydusError {
   )
 }
 
-/** Both as they were when the folder was walked. */
-function checkUnchanged(part: FilePart, fd: number): void {
-  const { size, mtimeNs } = fstatSync(fd, { bigint: true })
-  if (Number(size) !== part.fileSize) throw changed(part, `it had ${part.fileSize} bytes, now it has ${size}`)
-  if (mtimeNs !== BigInt(part.mtime) * 1_000_000_000n + BigInt(part.mtimeNs))
-    throw changed(part, 'its modification time moved')
-}
-
 let scratch = new Uint8Array(1 << 20)
-
-function unreadable(part: FilePart, error: unknown): NydusError {
-  const path = Buffer.from(part.path).toString()
-  return new NydusError('BUILD_SOURCE_UNREADABLE', 'EIO', `cannot read ${path}: ${explain(error)}`, { cause: error })
-}
-
-function openPart(part: FilePart): number {
-  try {
-    // What was a regular file must not be followed or waited for if it has become a link or FIFO.
-    return openSync(Buffer.from(part.path), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
-  } catch (error) {
-    throw unreadable(part, error)
-  }
-}
+/** Size, mtime and its nanoseconds, as `native.readFile` sets them. */
+const after = new Float64Array(3)
+const afterBytes = new Uint8Array(after.buffer)
 
 function readPart(part: FilePart): Uint8Array {
   if (scratch.length < part.length) scratch = new Uint8Array(part.length)
-  const fd = openPart(part)
+  const into = scratch.subarray(0, part.length)
+  let done: number
   try {
-    for (let done = 0; done < part.length;) {
-      const n = readSync(fd, scratch, done, part.length - done, part.offset + done)
-      if (n === 0) throw changed(part, `it had ${part.fileSize} bytes, its end came at ${part.offset + done}`)
-      done += n
-    }
-    if (part.offset + part.length === part.fileSize) checkUnchanged(part, fd)
-    return scratch.subarray(0, part.length)
+    done = native.readFile(part.path, part.offset, into, afterBytes)
   } catch (error) {
-    throw error instanceof NydusError ? error : unreadable(part, error)
-  } finally {
-    closeSync(fd)
+    const path = Buffer.from(part.path).toString()
+    throw new NydusError('BUILD_SOURCE_UNREADABLE', 'EIO', `cannot read ${path}: ${explain(error)}`, { cause: error })
   }
+  const [size, mtime, mtimeNs] = after
+  if (done < part.length || size !== part.fileSize)
+    throw changed(part, `it had ${part.fileSize} bytes, now it has ${size}`)
+  if (mtime !== part.mtime || mtimeNs !== part.mtimeNs) throw changed(part, 'its modification time moved')
+  return into
 }
 
 function run(job: Job): Done {
   const out = new Output()
   if (job.kind === 'files') {
-    out.reserve(job.parts.reduce((sum, part) => sum + part.length, 0))
-    for (const part of job.parts)
-      out.chunks(readPart(part), part.fileSize <= options.chunkSize)
+    const parts = [...unpackParts(job.parts)]
+    out.reserve(parts.reduce((sum, part) => sum + part.length, 0))
+    for (const part of parts) out.chunks(readPart(part), part.fileSize <= options.chunkSize)
   } else if (job.kind === 'bytes') {
     out.reserve(job.bytes.length)
     let at = 0

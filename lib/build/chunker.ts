@@ -3,7 +3,7 @@
  * order in which the files were given. Bounded: so many jobs are under way, each of about JOB_BYTES, and no more.
  */
 import type { Chunks } from './chunks.js'
-import type { Done, FilePart } from './job.js'
+import { packParts, type Done, type FilePart } from './job.js'
 import type { Tree } from './tree.js'
 import type { WorkerPool } from './worker-pool.js'
 
@@ -114,7 +114,7 @@ export class Chunker {
     if (this.#parts.length === 0) return
     const done =
       this.#files.length > 0
-        ? this.#pool.run({ kind: 'files', parts: this.#files })
+        ? this.#pool.run({ kind: 'files', parts: packParts(this.#files) })
         : this.#pool.run({
             kind: 'bytes',
             bytes: this.#pieces.length === 1 ? (this.#pieces[0] as Uint8Array) : joined(this.#pieces, this.#bytes),

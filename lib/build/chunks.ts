@@ -118,6 +118,12 @@ export class Chunks {
   digest(row: number): Uint8Array {
     return this.#digests.subarray(row * DIGEST_SIZE, (row + 1) * DIGEST_SIZE)
   }
+  /** The first four bytes of the digest as a number that sorts as they do. */
+  digestStart(row: number): number {
+    const at = row * DIGEST_SIZE
+    const d = this.#digests
+    return (((d[at] ?? 0) << 24) | ((d[at + 1] ?? 0) << 16) | ((d[at + 2] ?? 0) << 8) | (d[at + 3] ?? 0)) >>> 0
+  }
   blob(row: number): number {
     return this.#blob.get(row)
   }

@@ -25,8 +25,38 @@ export interface FilePart {
   readonly mtimeNs: number
 }
 
+/** Parts in two buffers that are handed over: hundreds of objects would be copied one by one. */
+export interface PackedParts {
+  /** Of each part: bytes of its path, then the numbers of FilePart in their order. */
+  readonly numbers: Float64Array
+  readonly paths: Uint8Array
+}
+
+const NUMBERS = 6
+
+export function packParts(parts: readonly FilePart[]): PackedParts {
+  const numbers = new Float64Array(parts.length * NUMBERS)
+  const paths = new Uint8Array(parts.reduce((sum, part) => sum + part.path.length, 0))
+  let at = 0
+  parts.forEach(({ path, offset, length, fileSize, mtime, mtimeNs }, i) => {
+    numbers.set([path.length, offset, length, fileSize, mtime, mtimeNs], i * NUMBERS)
+    paths.set(path, at)
+    at += path.length
+  })
+  return { numbers, paths }
+}
+
+export function* unpackParts({ numbers, paths }: PackedParts): Generator<FilePart> {
+  let at = 0
+  for (let i = 0; i < numbers.length; i += NUMBERS) {
+    const [pathLength = 0, offset = 0, length = 0, fileSize = 0, mtime = 0, mtimeNs = 0] = numbers.subarray(i, i + NUMBERS)
+    yield { path: paths.subarray(at, at + pathLength), offset, length, fileSize, mtime, mtimeNs }
+    at += pathLength
+  }
+}
+
 export type Job =
-  | { readonly id: number; readonly kind: 'files'; readonly parts: readonly FilePart[] }
+  | { readonly id: number; readonly kind: 'files'; readonly parts: PackedParts }
   /** Content that came in a stream: parts one behind the other; `fileSizes` are those of the whole files. */
   | {
       readonly id: number

@@ -3,7 +3,7 @@
  * under way (`full`), and with it the memory.
  */
 import { availableParallelism } from 'node:os'
-import { Worker } from 'node:worker_threads'
+import { Worker, type TransferListItem } from 'node:worker_threads'
 import { NydusError, type Code } from '../base/errors.js'
 import type { Done, Failed, Job, WorkerOptions } from './job.js'
 
@@ -45,7 +45,7 @@ export class WorkerPool {
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject })
       const job = { ...body, id } as Job
-      worker.postMessage(job, job.kind === 'files' ? [] : [job.bytes.buffer as ArrayBuffer])
+      worker.postMessage(job, transferOf(job))
     })
   }
 
@@ -66,4 +66,10 @@ export class WorkerPool {
   async close(): Promise<void> {
     await Promise.all(this.#workers.map(worker => worker.terminate()))
   }
+}
+
+function transferOf(job: Job): TransferListItem[] {
+  const buffers =
+    job.kind === 'files' ? [job.parts.numbers.buffer, job.parts.paths.buffer] : [job.bytes.buffer]
+  return buffers as ArrayBuffer[]
 }

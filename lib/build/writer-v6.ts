@@ -34,6 +34,7 @@ import {
   V6_SELF_BLOB_BYTE,
   V6_SUPERBLOCK_OFFSET,
 } from '../rafs/layout/v6.js'
+import type { Chunks } from './chunks.js'
 import { commonFlags, hasFeature, type BuiltBlob, type BuiltImage } from './image.js'
 import { isFirstName } from './order.js'
 import { NONE, ROOT, TYPE } from './tree.js'
@@ -228,9 +229,32 @@ function usedChunks(image: BuiltImage): { rows: Uint32Array; fileOffset: Float64
   const rows = new Uint32Array(count)
   let at = 0
   for (let row = 0; row < used.length; row++) if (used[row] === 1) rows[at++] = row
-  rows.sort((a, b) => Buffer.compare(chunks.digest(a), chunks.digest(b)) || chunks.blob(a) - chunks.blob(b))
+  const sorted = sortedByDigest(chunks, rows)
   // The chunks of a tarfs image have no digest, so that all are the same to the reference: one record is left.
-  return { rows: image.tarfs === true ? rows.slice(0, 1) : rows, fileOffset }
+  return { rows: image.tarfs === true ? sorted.slice(0, 1) : sorted, fileOffset }
+}
+
+/**
+ * By digest, then by blob. Sorts numbers made of a digest's first bits and the place in `rows`, and looks at whole digests
+ * only where those bits are the same: comparing them all takes seconds for a million.
+ */
+function sortedByDigest(chunks: Chunks, rows: Uint32Array): Uint32Array {
+  const places = 2 ** Math.ceil(Math.log2(rows.length + 1))
+  /** 32 bits of the digest, or as many as leave room for the place in an exact double. */
+  const scale = 2 ** (Math.min(32, 53 - Math.log2(places)) - 32)
+  const keys = Float64Array.from(rows, (row, i) => Math.floor(chunks.digestStart(row) * scale) * places + i).sort()
+  const sorted = Uint32Array.from(keys, key => rows[key % places] ?? 0)
+  const prefix = (i: number): number => Math.floor((keys[i] ?? 0) / places)
+  for (let start = 0; start < keys.length;) {
+    let end = start + 1
+    while (end < keys.length && prefix(end) === prefix(start)) end++
+    if (end - start > 1)
+      sorted
+        .subarray(start, end)
+        .sort((a, b) => Buffer.compare(chunks.digest(a), chunks.digest(b)) || chunks.blob(a) - chunks.blob(b))
+    start = end
+  }
+  return sorted
 }
 
 function writeBlobs(image: BuiltImage, out: Uint8Array, blobTable: number, bootstrapSize: number): void {
