@@ -73,11 +73,14 @@ function xattrKey(name: Uint8Array): Buffer {
   return Buffer.from(`SCHILY.xattr.${safe}`, 'latin1')
 }
 
+/** What takes an archive's bytes. */
+export type TarOutput = Pick<Output, 'write' | 'zeros' | 'offset'>
+
 export class TarWriter {
-  readonly #output: Output
+  readonly #output: TarOutput
   #left = 0
 
-  constructor(output: Output) {
+  constructor(output: TarOutput) {
     this.#output = output
   }
 
