@@ -94,6 +94,11 @@ export interface ReadOptions {
    * was remembered (file descriptor, redirect, mirror, proxy).
    */
   readonly fresh?: boolean
+  /**
+   * Called as bytes come: the first `count` bytes of `into` are there for good. Only by backends to which a range takes
+   * its time; not necessarily for the last bytes.
+   */
+  readonly onProgress?: (count: number) => void
 }
 
 export interface BlobReader {

@@ -73,7 +73,7 @@ export class HttpBlob implements BlobReader {
 
   async #fill(into: Uint8Array, offset: number, options: ReadOptions | undefined): Promise<void> {
     const what = `blob ${this.blobId}, ${into.byteLength} bytes at ${offset}`
-    const target = new RangeTarget(into, offset)
+    const target = new RangeTarget(into, offset, options?.onProgress)
     await this.#run({ method: 'GET', what, blob: this, target, options })
     this.#size ??= target.total
   }

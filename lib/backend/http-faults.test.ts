@@ -150,6 +150,24 @@ t.test('a broken answer is continued, not begun anew', async t => {
   t.equal(ranges[2], 'bytes=91000-100999')
 })
 
+t.test('progress is told as bytes come, and an interruption takes none of them back', async t => {
+  const { proxy, blob } = await rig(t)
+  proxy.next({ resetAfter: 40_000 })
+  const into = Buffer.alloc(100_000)
+  const counts: number[] = []
+  const onProgress = (count: number) => {
+    counts.push(count)
+    t.ok(into.subarray(0, count).equals(expected.subarray(0, count)), `${count} bytes are right`)
+  }
+  await blob.read(into, 1000, { onProgress })
+  t.ok(counts.length > 1)
+  t.strictSame(
+    counts,
+    counts.toSorted((a, b) => a - b),
+  )
+  t.equal(counts.at(-1), 100_000)
+})
+
 t.test('bytes behind the range are not let in', async t => {
   const { proxy, blob } = await rig(t)
   proxy.always({ longBy: 5000 })

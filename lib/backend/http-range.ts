@@ -16,6 +16,7 @@ const CONTENT_RANGE = /^bytes (\d{1,16})-(\d{1,16})\/(\d{1,16}|\*)$/i
 export class RangeTarget {
   readonly #into: Uint8Array
   readonly #offset: number
+  readonly #onProgress: ((count: number) => void) | undefined
   #filled = 0
   /** Body bytes in front of the range that are still to come (answer without range support). */
   #skip = 0
@@ -26,7 +27,8 @@ export class RangeTarget {
   /** Size of the whole blob, when an answer told. */
   total: number | undefined
 
-  constructor(into: Uint8Array, offset: number) {
+  constructor(into: Uint8Array, offset: number, onProgress?: (count: number) => void) {
+    this.#onProgress = onProgress
     this.#into = into
     this.#offset = offset
   }
@@ -106,6 +108,7 @@ export class RangeTarget {
     this.#skip -= skipped
     this.#filled += taken
     this.#expected -= taken
+    if (taken > 0) this.#onProgress?.(this.#filled)
     const excess = chunk.byteLength - skipped - taken
     return this.#expected === 0 && (excess > 0 || this.#wholeGoesOn)
   }

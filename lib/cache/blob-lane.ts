@@ -4,23 +4,16 @@
  *
  *     jobs of one request ── backend read ── chunk Worker ──> data file or temporary pool, ready bits, waiters
  */
-import type { Backend, BlobReader } from '../backend/backend.js'
+import type { Backend, BlobReader, ReadOptions } from '../backend/backend.js'
 import { NydusError } from '../base/errors.js'
 import type { BlobStore } from './blob-store.js'
+import { Decoding, type Stored } from './decoding.js'
 import type { CacheServices } from './services.js'
 import type { FetchQueue, QueueLane } from './fetch-queue.js'
-import { Job, type Outcome } from './job.js'
-import type { MemberResult, MemberTask, UnitTask, WorkerReply } from './worker-protocol.js'
+import type { Job } from './job.js'
 
 /** Largest hole that is read along to save a request; only with amplification, which asks for such a trade. */
 const MAX_GAP = 32 << 10
-
-/** Bytes [start, end) of a blob, at the front of `buffer`. */
-interface Stored {
-  readonly buffer: ArrayBuffer
-  readonly start: number
-  readonly end: number
-}
 
 export interface LaneOptions {
   readonly amplify: number
@@ -81,12 +74,20 @@ export class BlobLane implements QueueLane {
   async #run(jobs: readonly Job[], signal: AbortSignal, onRead: () => void): Promise<void> {
     const cold = jobs.filter(job => !this.#alreadyThere(job))
     if (cold.length === 0) return
+    let decoding: Decoding | undefined
     try {
-      const bytes = await this.#read(cold, signal)
+      const stored = await this.#room(cold, signal)
+      decoding = new Decoding(cold, stored, {
+        store: this.store,
+        services: this.#services,
+        digestOf: this.digestOf,
+      })
+      await this.#read(cold, stored, signal, decoding)
       onRead()
-      await this.#decode(cold, bytes)
+      await decoding.finish()
     } catch (error) {
-      for (const job of cold) this.store.end(job, () => job.fail(error))
+      if (decoding === undefined) for (const job of cold) this.store.end(job, () => job.fail(error))
+      else await decoding.fail(error)
     }
   }
 
@@ -103,111 +104,34 @@ export class BlobLane implements QueueLane {
     return there
   }
 
-  async #read(jobs: readonly Job[], signal: AbortSignal): Promise<Stored> {
-    const first = jobs[0]
+  /** The range that the jobs need, and a buffer for it. */
+  async #room(jobs: readonly Job[], signal: AbortSignal): Promise<Stored> {
     const start = Math.min(...jobs.map(job => job.offset))
     let end = Math.max(...jobs.map(job => job.offset + job.size))
     for (const job of jobs) job.ranAs = job.priority
-    const options = {
-      signal,
-      priority: jobs.some(job => job.priority === 'demand') ? 'demand' : 'prefetch',
-      fresh: first?.fresh === true,
-    } as const
-    if (first?.unit.open === true) end = Math.min(end, await this.reader.size(options))
+    if (jobs[0]?.unit.open === true) end = Math.min(end, await this.reader.size(optionsOf(jobs, signal)))
     if (end <= start)
       throw new NydusError('BACKEND_SHORT_READ', 'EIO', `blob ${this.store.info.id} ends before ${start}`)
-    const buffer = this.#services.buffers.take(end - start)
-    await this.reader.read(new Uint8Array(buffer, 0, end - start), start, options)
-    return { buffer, start, end }
+    return { buffer: this.#services.buffers.take(end - start), start, end }
   }
 
-  async #decode(jobs: readonly Job[], bytes: Stored): Promise<void> {
-    const { buffer } = bytes
-    const ordered = [...jobs.filter(job => job.waiters > 0), ...jobs.filter(job => job.waiters === 0)]
-    const urgent = jobs.filter(job => job.waiters > 0).length
-    for (const job of ordered) job.validate = this.store.validates
-    const members = ordered.map(job => this.#membersOf(job))
-    const units = ordered.map((job, i) => this.#task(job, members[i] ?? [], bytes))
-    const settle = (reply: WorkerReply): void => {
-      for (const [i, results] of (reply.results ?? []).entries()) {
-        const at = (reply.first ?? 0) + i
-        const job = ordered[at]
-        if (job !== undefined) this.#settle(job, members[at] ?? [], results)
-      }
-    }
-    const coding = this.store.coding
-    const reply = await this.#services.workers.run(
-      { kind: 'chunks', coding, buffer, urgent, units },
-      [buffer],
-      settle,
-    )
-    settle(reply)
-    if (reply.buffer !== undefined) this.#services.buffers.give(reply.buffer)
-  }
-
-  /** Members to check (and store): with validation only those of which it is known what they must be. */
-  #membersOf(job: Job): readonly number[] {
-    const all = job.unit.members.map((_, at) => at)
-    if (job.entry !== undefined) return all
-    return all.filter(at => {
-      if (job.wanted.has(at)) return true
-      return this.store.isMemberStored(job.unit, at)
-        ? false
-        : !job.validate || this.#digest(job, at) !== undefined
+  async #read(
+    jobs: readonly Job[],
+    { buffer, start, end }: Stored,
+    signal: AbortSignal,
+    decoding: Decoding,
+  ): Promise<void> {
+    await this.reader.read(new Uint8Array(buffer, 0, end - start), start, {
+      ...optionsOf(jobs, signal),
+      onProgress: count => decoding.arrived(count),
     })
   }
+}
 
-  #digest(job: Job, at: number): Uint8Array | undefined {
-    const index = job.unit.members[at]?.index ?? -1
-    return job.wanted.get(at) ?? (index < 0 ? undefined : this.digestOf(index))
-  }
-
-  #task(job: Job, members: readonly number[], stored: Stored): UnitTask {
-    const { unit, entry } = job
-    const { data } = this.store
-    const tasks = members.flatMap((at): MemberTask[] => {
-      const member = unit.members[at]
-      if (member === undefined) return []
-      // A CRC is enough where nobody asked for validation. Digests are copied: they may be views of a mapping.
-      const digest = job.validate || member.crc32 === undefined ? this.#digest(job, at)?.slice() : undefined
-      return [
-        {
-          at: member.at,
-          size: member.size,
-          ...(digest !== undefined && { digest }),
-          ...(member.crc32 !== undefined && { crc32: member.crc32 }),
-          ...(entry === undefined && { position: member.uncompressedOffset }),
-        },
-      ]
-    })
-    return {
-      start: unit.offset - stored.start,
-      size: Math.min(unit.size, stored.end - unit.offset),
-      compressed: unit.compressed,
-      encrypted: unit.encrypted,
-      outputSize: unit.outputSize,
-      ...(unit.zran !== undefined && { zran: unit.zran }),
-      members: tasks,
-      fd: entry === undefined ? data : this.#services.pool.file.fd,
-      ...(entry !== undefined && { position: entry.offset }),
-    }
-  }
-
-  #settle(job: Job, members: readonly number[], results: readonly MemberResult[]): void {
-    const { store } = this
-    const bad = new Map<number, NydusError>()
-    const unverified = new Set<number>()
-    for (const [i, at] of members.entries()) {
-      const result = results[i]
-      if (result !== undefined) bad.set(at, store.failure(job.unit, at, result))
-      else if (job.entry === undefined) store.stored(job.unit, at, job.validate)
-      else if (job.validate && !job.wanted.has(at) && this.#digest(job, at) === undefined) unverified.add(at)
-    }
-    if (job.entry !== undefined) {
-      job.entry.bad = new Set([...bad.keys(), ...unverified])
-      job.entry.validated = job.validate
-    }
-    const outcome: Outcome = { bad, ...(job.entry !== undefined && { entry: job.entry }) }
-    store.end(job, () => job.succeed(outcome))
+function optionsOf(jobs: readonly Job[], signal: AbortSignal): ReadOptions {
+  return {
+    signal,
+    priority: jobs.some(job => job.priority === 'demand') ? 'demand' : 'prefetch',
+    fresh: jobs[0]?.fresh === true,
   }
 }

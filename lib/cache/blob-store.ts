@@ -232,6 +232,8 @@ export class BlobStore {
 
   /** Takes a job out before its waiters hear of its end, so that they can start the next one. */
   end(job: Job, settle: () => void): void {
+    if (job.ended) return
+    job.ended = true
     if (this.jobs.get(job.unit.key) === job) this.jobs.delete(job.unit.key)
     settle()
     if (job.entry !== undefined) this.#services.pool.unpin(job.entry)

@@ -172,6 +172,8 @@ export interface BlobCache {
   /** Makes the chunks available: one backend request per chunk at most, however many callers want it at once. */
   fetch(wants: readonly ChunkWant[], options?: FetchOptions): Promise<Fetched>
   isReady(index: number): boolean
+  /** Fetches what the first read would need besides its chunks: the blob's chunk table. Rejects with NydusError. */
+  prepare(): Promise<void>
   /** All chunks that the blob's own table names, in blob order; none for blobs without a table (v5, tarfs). */
   wants(options?: FetchOptions): AsyncGenerator<ChunkWant>
   /** One reference less: what this user waits for is rejected; the last closes files. Idempotent. */

@@ -44,6 +44,8 @@ export class Job implements Queued {
   ranAs: Priority | undefined
   /** Set when it is decoded: members are checked against their digests, not only CRCs. */
   validate = false
+  /** Its waiters have heard of its end. */
+  ended = false
   /** Members that somebody asked for, with the digest that they must have. */
   readonly wanted = new Map<number, Uint8Array | undefined>()
   readonly #waiters = new Set<Waiter>()

@@ -65,6 +65,11 @@ export class OpenBlob implements BlobCache, MeteredBlob {
     return store.hasFiles && store.indexed && store.readiness.isReady(index, validate)
   }
 
+  async prepare(): Promise<void> {
+    const { store, lane } = this.#options
+    await this.#supervised(undefined, signal => store.prepare(lane, signal))
+  }
+
   async fetch(wants: readonly ChunkWant[], options: FetchOptions = {}): Promise<Fetched> {
     const { store, lane, services, metrics, validate } = this.#options
     const priority = options.priority ?? 'demand'

@@ -15,11 +15,18 @@ const DEPTH = 2
 
 interface Task {
   readonly id: number
-  readonly job: WorkerJob
+  readonly job: WorkerJob | (() => WorkerJob)
   readonly transfer: readonly TransferListItem[]
-  readonly onPart: ((reply: WorkerReply) => void) | undefined
+  readonly options: RunOptions
   readonly resolve: (reply: WorkerReply) => void
-  readonly reject: (error: NydusError) => void
+  readonly reject: (error: unknown) => void
+}
+
+export interface RunOptions {
+  /** Gets answers before the last one. */
+  readonly onPart?: (reply: WorkerReply) => void
+  /** Nobody waits for this job: it gives way to others until this says that somebody does. */
+  readonly wanted?: () => boolean
 }
 
 interface Slot {
@@ -57,17 +64,17 @@ export class WorkerPool {
   }
 
   /**
-   * Runs a job; `transfer` is handed over. `onPart` gets answers before the last one. Rejects with CACHE_WORKER_DIED,
-   * or with the job's own failure (EIO).
+   * Runs a job; `transfer` is handed over. A job can be made when its turn has come. Rejects with CACHE_WORKER_DIED, or
+   * with the job's own failure (EIO).
    */
   run(
-    job: WorkerJob,
+    job: WorkerJob | (() => WorkerJob),
     transfer: readonly TransferListItem[],
-    onPart?: (reply: WorkerReply) => void,
+    options: RunOptions = {},
   ): Promise<WorkerReply> {
     if (this.#closed) return Promise.reject(closedError())
     return new Promise((resolve, reject) => {
-      this.#queue.push({ id: this.#nextId++, job, transfer, onPart, resolve, reject })
+      this.#queue.push({ id: this.#nextId++, job, transfer, options, resolve, reject })
       this.#dispatch()
     })
   }
@@ -91,13 +98,26 @@ export class WorkerPool {
       const busy = slot === undefined || slot.tasks.size > 0
       if (busy && this.#slots.size < this.#size) slot = this.#start()
       if (slot === undefined || slot.tasks.size >= DEPTH) return
-      const task = this.#queue.shift()
+      const task = this.#next(slot.tasks.size === 0)
       if (task === undefined) return
+      try {
+        const job = typeof task.job === 'function' ? task.job() : task.job
+        const request: WorkerRequest = { id: task.id, job }
+        slot.worker.postMessage(request, task.transfer)
+      } catch (error) {
+        task.reject(error)
+        continue
+      }
       slot.tasks.set(task.id, task)
       slot.worker.ref()
-      const request: WorkerRequest = { id: task.id, job: task.job }
-      slot.worker.postMessage(request, task.transfer)
     }
+  }
+
+  /** The oldest job that somebody waits for; else the oldest, which may only occupy a Worker that has nothing to do. */
+  #next(idle: boolean): Task | undefined {
+    const at = this.#queue.findIndex(({ options }) => options.wanted?.() !== false)
+    if (at < 0) return idle ? this.#queue.shift() : undefined
+    return this.#queue.splice(at, 1)[0]
   }
 
   #idlest(): Slot | undefined {
@@ -130,7 +150,7 @@ export class WorkerPool {
     const task = slot.tasks.get(reply.id)
     if (task === undefined) return
     if (!reply.done) {
-      task.onPart?.(reply)
+      task.options.onPart?.(reply)
       return
     }
     slot.tasks.delete(reply.id)

@@ -124,9 +124,14 @@ export class Instance {
     )
   }
 
-  /** Fetches ahead what is worth it, until `close`. */
+  /** Fetches ahead what is worth it, until `close`: at least what the first read cannot do without. */
   startPrefetch(files: readonly string[]): void {
     const { cache, log } = this.#context
+    for (const blob of this.blobs)
+      blob.prepare().catch((error: unknown) => {
+        if (!this.#ending.signal.aborted)
+          log.debug({ blob: blob.info.id, error: explain(error) }, 'its chunk table will be asked for again')
+      })
     const metrics = cache.metrics(this.config.id)
     this.#prefetch = prefetchImage({ instance: this, files, metrics, log, signal: this.#ending.signal })
   }

@@ -14,6 +14,8 @@ export class TestBackend implements Backend {
   readonly asked: Asked[] = []
   /** Called when a read arrives; what it returns is waited for before the bytes come. */
   gate: (asked: Asked) => Promise<void> | void = () => {}
+  /** Called when the bytes of a read are there; what it returns is waited for before the read ends. */
+  rest: (asked: Asked) => Promise<void> | void = () => {}
   /** Changes the bytes of a read. */
   tamper: (asked: Asked, bytes: Uint8Array) => void = () => {}
   /** Reads going on, and the most that there were. */
@@ -50,6 +52,7 @@ export class TestBackend implements Backend {
           options?.signal?.throwIfAborted()
           await reader.read(into, offset, options)
           this.tamper(asked, into)
+          await this.rest(asked)
         } finally {
           this.running--
         }
