@@ -8,6 +8,8 @@ import { unpackCommand } from './image/unpack.js'
 import { exportCommand } from './image/export.js'
 import { statCommand } from './image/stat.js'
 import { inspectCommand } from './image/inspect.js'
+import { compactCommand } from './image/compact.js'
+import { optimizeCommand } from './image/optimize.js'
 import { failureText } from './image/failure.js'
 import { addLogOptions, loggedIo, logError } from './image/log-options.js'
 import { stopOnSignals } from './image/stop.js'
@@ -45,6 +47,8 @@ export const main: Main = async (argv, io) => {
     exportCommand,
     statCommand,
     inspectCommand,
+    compactCommand,
+    optimizeCommand,
   ])
     add(program, said)
   for (const command of [program, ...program.commands]) addLogOptions(command)
