@@ -96,12 +96,12 @@ void Lane::sleep() {
     if (entry.queue->mustPoll()) timeoutMs = kUnkickedMs;
   }
   service_.counters().sleeps.add();
-  std::array<uint32_t, 80> ready;
+  std::array<Waiter::Ready, 80> ready;
   const size_t count = port_.waiter().wait(ready, timeoutMs);
   for (size_t i = 0; i < count; i++) {
     for (const LanePort::Entry& entry : queues_) {
-      if (entry.tag == ready[i] && !entry.queue->acknowledgeKick()) {
-        port_.waiter().unwatch(entry.tag);
+      if (entry.tag == ready[i].tag && !entry.queue->acknowledgeKick()) {
+        port_.waiter().unwatch(ready[i]);
       }
     }
   }

@@ -35,12 +35,12 @@ void NativeLoop::run() {
       unkicked = unkicked || entry.queue->mustPoll();
     }
     if (busy) continue;
-    std::array<uint32_t, 4> ready;
+    std::array<Waiter::Ready, 4> ready;
     const size_t count = port_.waiter().wait(ready, unkicked ? 1 : -1);
     for (size_t i = 0; i < count; i++) {
       for (const LanePort::Entry& entry : queues) {
-        if (entry.tag == ready[i] && !entry.queue->acknowledgeKick()) {
-          port_.waiter().unwatch(entry.tag);
+        if (entry.tag == ready[i].tag && !entry.queue->acknowledgeKick()) {
+          port_.waiter().unwatch(ready[i]);
         }
       }
     }

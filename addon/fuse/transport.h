@@ -59,8 +59,8 @@ class RequestQueue {
   [[nodiscard]] virtual bool arm() = 0;
   // The requester told us, or we are busy again: no need to be told.
   virtual void disarm() = 0;
-  // Consumes what made the waiter wake up. False: it is no kick descriptor that
-  // works, do not wait for it again.
+  // Consumes what made the waiter wake up. False: its kick descriptor does not
+  // work, do not wait for it again.
   [[nodiscard]] virtual bool acknowledgeKick() = 0;
   // The requester cannot tell us (no kick descriptor): look from time to time.
   [[nodiscard]] virtual bool mustPoll() = 0;

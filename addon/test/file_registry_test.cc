@@ -217,6 +217,16 @@ TEST(file_registry_gives_windows_to_reads_that_go_on) {
   CHECK(ref.data(0, 4096) == nullptr);
 }
 
+TEST(file_registry_gives_windows_to_reads_that_come_from_the_one_before) {
+  FileRegistry registry(kMiB);
+  const UniqueFd fd = file(3 * kMiB, 'a');
+  const FileRef ref = registry.acquire(registry.add(fd.get(), 3 * kMiB));
+  CHECK(ref.data(kMiB - 4096, 4096) != nullptr);
+  CHECK(ref.data(2 * kMiB, 4096) == nullptr);
+  CHECK(ref.data(kMiB, 4096) != nullptr);
+  CHECK(ref.data(kMiB - 4096, 4096) == nullptr);
+}
+
 TEST(file_registry_lets_a_hot_window_replace_an_idle_one) {
   FileRegistry registry(kMiB);
   const UniqueFd fd = file(2 * kMiB, 'a');

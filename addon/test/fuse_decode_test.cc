@@ -36,7 +36,8 @@ Taken request(uint32_t opcode,
 
 std::vector<uint8_t> name(const std::string& text, bool terminated = true) {
   std::vector<uint8_t> bytes(text.begin(), text.end());
-  if (terminated) bytes.push_back(0);
+  if (terminated)
+    bytes.push_back(0);
   return bytes;
 }
 
@@ -74,11 +75,11 @@ bool reaches(const Taken& taken) {
 }
 
 TEST(fuseDecodeFillsTheSlotOfARead) {
-  const Outcome out = outcome(request(
-      FUSE_READ,
-      packed(uint64_t{7}, uint64_t{1} << 40, uint32_t{131072}, uint32_t{0},
-             uint64_t{0}, uint32_t{0}, uint32_t{0}),
-      16 + 65536));
+  const Outcome out = outcome(
+      request(FUSE_READ,
+              packed(uint64_t{7}, uint64_t{1} << 40, uint32_t{131072},
+                     uint32_t{0}, uint64_t{0}, uint32_t{0}, uint32_t{0}),
+              16 + 65536));
   CHECK(out.verdict.action == Action::kLane);
   CHECK_EQ(out.slot.opcode, uint32_t{FUSE_READ});
   CHECK_EQ(out.slot.fh, 7.0);
@@ -95,9 +96,9 @@ TEST(fuseDecodeFillsTheSlotOfARead) {
 
 TEST(fuseDecodeMarksNumbersThatAreNotExact) {
   const auto read = [](uint64_t offset) {
-    return outcome(request(FUSE_READ, packed(uint64_t{0}, offset, uint32_t{1},
-                                             uint32_t{0}, uint64_t{0},
-                                             uint64_t{0})))
+    return outcome(request(FUSE_READ,
+                           packed(uint64_t{0}, offset, uint32_t{1}, uint32_t{0},
+                                  uint64_t{0}, uint64_t{0})))
         .slot.offset;
   };
   CHECK_EQ(read((uint64_t{1} << 53) - 1), 9007199254740991.0);
@@ -121,8 +122,8 @@ TEST(fuseDecodeRefusesBadNames) {
   CHECK(answers(request(FUSE_LOOKUP, name("abc", false)), EINVAL));
   CHECK(answers(request(FUSE_LOOKUP, name("a/b")), ENOENT));
   CHECK(reaches(request(FUSE_LOOKUP, name(std::string(255, 'x')))));
-  CHECK(answers(request(FUSE_LOOKUP, name(std::string(256, 'x'))),
-                ENAMETOOLONG));
+  CHECK(
+      answers(request(FUSE_LOOKUP, name(std::string(256, 'x'))), ENAMETOOLONG));
   CHECK(answers(request(FUSE_LOOKUP, name(std::string(65536, 'x'))),
                 ENAMETOOLONG));
   // Kernels look these up for exported file systems.
@@ -131,7 +132,8 @@ TEST(fuseDecodeRefusesBadNames) {
 
   auto xattr = packed(uint32_t{64}, uint32_t{0});
   const std::string key = "user/with.slash";
-  for (const char c : key) xattr.push_back(static_cast<uint8_t>(c));
+  for (const char c : key)
+    xattr.push_back(static_cast<uint8_t>(c));
   xattr.push_back(0);
   const Outcome out = outcome(request(FUSE_GETXATTR, xattr));
   CHECK(out.verdict.action == Action::kLane);
@@ -144,16 +146,17 @@ TEST(fuseDecodeRefusesBadNames) {
 
 TEST(fuseDecodeBelievesTheHeadersLengthOnly) {
   // Longer than what came, or shorter than itself.
-  CHECK(answers(request(FUSE_GETATTR, packed(uint64_t{0}, uint64_t{0}), 4096, 1),
-                EINVAL));
+  CHECK(
+      answers(request(FUSE_GETATTR, packed(uint64_t{0}, uint64_t{0}), 4096, 1),
+              EINVAL));
   CHECK(answers(
       request(FUSE_GETATTR, packed(uint64_t{0}, uint64_t{0}), 4096, -17),
       EINVAL));
   // What lies behind it does not count: here, the end of the name.
   CHECK(answers(request(FUSE_LOOKUP, name("abc"), 4096, -1), EINVAL));
-  CHECK(answers(request(FUSE_GETATTR, packed(uint64_t{0}, uint64_t{0}), 4096,
-                        -1),
-                EINVAL));
+  CHECK(
+      answers(request(FUSE_GETATTR, packed(uint64_t{0}, uint64_t{0}), 4096, -1),
+              EINVAL));
 }
 
 TEST(fuseDecodeDropsWhatCannotBeAnswered) {
@@ -167,13 +170,12 @@ TEST(fuseDecodeDropsWhatCannotBeAnswered) {
 }
 
 TEST(fuseDecodeRefusesChangesAndTheUnknown) {
-  for (const uint32_t op : {4, 6, 8, 9, 10, 11, 12, 13, 16, 21, 24, 35, 43, 45,
-                            51}) {
+  for (const uint32_t op :
+       {4, 6, 8, 9, 10, 11, 12, 13, 16, 21, 24, 35, 43, 45, 51}) {
     CHECK(answers(request(op, {}), EROFS));
   }
-  for (const uint32_t op :
-       {0u, 7u, 31u, 32u, 33u, 37u, 47u, 48u, 49u, 53u, 63u, 64u, 4096u,
-        0x80000000u, 0xffffffffu}) {
+  for (const uint32_t op : {0u, 7u, 31u, 32u, 33u, 37u, 47u, 48u, 49u, 53u, 63u,
+                            64u, 4096u, 0x80000000u, 0xffffffffu}) {
     CHECK(answers(request(op, {}), ENOSYS));
   }
 }
@@ -202,7 +204,8 @@ TEST(fuseDecodeSortsOutForgets) {
 TEST(fuseDecodeWantsTheArgumentsOfEachOpcode) {
   for (uint32_t op = 0; op < 64; op++) {
     const OpcodeRule rule = ruleOf(op);
-    if (rule.handling != Handling::kLane || rule.minArguments == 0) continue;
+    if (rule.handling != Handling::kLane || rule.minArguments == 0)
+      continue;
     const bool named = rule.arguments == ArgumentShape::kName ||
                        rule.arguments == ArgumentShape::kXattr;
     std::vector<uint8_t> enough(rule.minArguments + (named ? 1u : 0u), 1);

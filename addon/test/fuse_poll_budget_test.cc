@@ -23,7 +23,8 @@ TEST(fusePollStartsWithAPromptGuestAndStopsWithAnIdleOne) {
   CHECK_EQ(budget.budget(), 10 * kUs);
   budget.slept(40 * kUs, true);
   CHECK_EQ(budget.budget(), 20 * kUs);
-  for (int i = 0; i < 100; i++) budget.found();
+  for (int i = 0; i < 100; i++)
+    budget.found();
   CHECK_EQ(budget.budget(), 50 * kUs);
   // A pause ends it at once.
   budget.slept(1'000'000 * kUs, true);
@@ -32,10 +33,12 @@ TEST(fusePollStartsWithAPromptGuestAndStopsWithAnIdleOne) {
 
 TEST(fusePollShrinksWhenGapsAreLong) {
   PollBudget budget(50);
-  for (int i = 0; i < 10; i++) budget.found();
+  for (int i = 0; i < 10; i++)
+    budget.found();
   budget.slept(200 * kUs, true);
   CHECK_EQ(budget.budget(), 25 * kUs);
-  for (int i = 0; i < 20; i++) budget.slept(200 * kUs, true);
+  for (int i = 0; i < 20; i++)
+    budget.slept(200 * kUs, true);
   CHECK_EQ(budget.budget(), 0u);
 }
 

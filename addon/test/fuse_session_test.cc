@@ -90,7 +90,8 @@ TEST(fuseSessionCountsFromManyThreads) {
       }
     });
   }
-  for (std::thread& thread : threads) thread.join();
+  for (std::thread& thread : threads)
+    thread.join();
   CHECK_EQ(session.lookups(3), 80'000u);
 }
 

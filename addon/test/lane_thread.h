@@ -64,17 +64,20 @@ class LaneThread {
       : handler_(std::move(handler)) {
     LanePort* port = device.lanePort(lane);
     attached_ = port != nullptr && port->attach();
-    if (!attached_) return;
+    if (!attached_)
+      return;
     lane_ = std::make_unique<Lane>(device.service(), *port, memory_.bytes());
     thread_ = std::thread([this] {
       int n = 0;
       while ((n = lane_->turn(static_cast<uint32_t>(n))) >= 0) {
-        for (int i = 0; i < n; i++) handler_(memory_, static_cast<size_t>(i));
+        for (int i = 0; i < n; i++)
+          handler_(memory_, static_cast<size_t>(i));
       }
     });
   }
   ~LaneThread() {
-    if (thread_.joinable()) thread_.join();
+    if (thread_.joinable())
+      thread_.join();
   }
   [[nodiscard]] bool attached() const { return attached_; }
 

@@ -33,8 +33,8 @@ class QueueFixture : public QueueOwner {
          {guest.region(0, TestGuest::kLowEnd),
           guest.region(TestGuest::kHighStart,
                        TestGuest::kSize - TestGuest::kHighStart)}) {
-      auto region = GuestRegion::map(
-          spec, UniqueFd(::dup(guest.space.fileFd(0))));
+      auto region =
+          GuestRegion::map(spec, UniqueFd(::dup(guest.space.fileFd(0))));
       regions.push_back(*region);
     }
     memory = *GuestMemory::make(std::move(regions));
@@ -45,8 +45,8 @@ class QueueFixture : public QueueOwner {
     setup.indirect = options.indirect;
     setup.enabled = true;
     setup.addresses = {guest.user(driver.descriptors()),
-                       guest.user(driver.used()), guest.user(driver.avail()),
-                       0, false};
+                       guest.user(driver.used()), guest.user(driver.avail()), 0,
+                       false};
     setup.memory = memory;
     setup.kick = signalOf(kick);
     setup.call = signalOf(call);
@@ -110,13 +110,16 @@ class QueueFixture : public QueueOwner {
     std::vector<Taken> out(max);
     const size_t n = run->take(out);
     std::vector<uint32_t> indices;
-    for (size_t i = 0; i < n; i++) indices.push_back(out[i].index);
-    if (n != 0) last = out[n - 1];
+    for (size_t i = 0; i < n; i++)
+      indices.push_back(out[i].index);
+    if (n != 0)
+      last = out[n - 1];
     return indices;
   }
   // Answers with a body of `bytes` bytes of the value `fill`.
   bool answer(uint32_t index, uint32_t bytes, uint8_t fill = 0xab) {
-    if (run->claim({&index, 1}) == 0) return false;
+    if (run->claim({&index, 1}) == 0)
+      return false;
     const std::vector<std::byte> body(bytes, std::byte{fill});
     Piece piece;
     piece.data = body.data();

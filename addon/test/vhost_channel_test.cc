@@ -36,7 +36,9 @@ struct Pair {
     }
     CHECK(::sendmsg(peer.get(), &message, 0) == static_cast<ssize_t>(size));
   }
-  void header(uint32_t request, uint32_t flags, uint32_t size,
+  void header(uint32_t request,
+              uint32_t flags,
+              uint32_t size,
               std::vector<int> fds = {}) {
     const MessageHeader header{request, flags, size};
     send(&header, sizeof header, std::move(fds));
@@ -113,8 +115,8 @@ TEST(vhostChannelClosesDescriptorsThatNobodyTook) {
   ::close(more[1]);
   CHECK(p.channel->read() == State::kMessage);
   char byte = 0;
-  CHECK(::read(reader.get(), &byte, 1) == -1);   // still held by the message
-  CHECK(::read(reader2.get(), &byte, 1) == 0);   // closed
+  CHECK(::read(reader.get(), &byte, 1) == -1);  // still held by the message
+  CHECK(::read(reader2.get(), &byte, 1) == 0);  // closed
   CHECK(p.channel->read() == State::kWaiting);
   CHECK(::read(reader.get(), &byte, 1) == 0);
 }
@@ -131,7 +133,8 @@ TEST(vhostChannelNeverWaitsForAReader) {
   Pair p;
   const std::array<std::byte, 256> payload{};
   int replies = 0;
-  while (p.channel->reply(GET_CONFIG, payload) && replies < 100'000) replies++;
+  while (p.channel->reply(GET_CONFIG, payload) && replies < 100'000)
+    replies++;
   CHECK(replies > 0);
   CHECK(replies < 100'000);
   p.peer.reset();

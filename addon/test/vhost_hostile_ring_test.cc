@@ -132,7 +132,8 @@ TEST(vhostHostileIndexes) {
     CHECK(q.take().empty());
     CHECK(q.run->broken());
   }
-  for (const uint16_t jump : {uint16_t{9}, uint16_t{0x8000}, uint16_t{0xffff}}) {
+  for (const uint16_t jump :
+       {uint16_t{9}, uint16_t{0x8000}, uint16_t{0xffff}}) {
     QueueFixture q({});
     Forger f(q);
     f.honest();
@@ -166,9 +167,12 @@ TEST(vhostHostileIndirectTables) {
     forge(f);
     f.breaks(what);
   };
-  broken("empty", [](Forger& f) { f.descriptor(0, {f.table, 0, kIndirect, 0}); });
-  broken("not a multiple of 16",
-         [](Forger& f) { f.descriptor(0, {f.table, 33, kIndirect, 0}); });
+  broken("empty", [](Forger& f) {
+    f.descriptor(0, {f.table, 0, kIndirect, 0});
+  });
+  broken("not a multiple of 16", [](Forger& f) {
+    f.descriptor(0, {f.table, 33, kIndirect, 0});
+  });
   broken("huge", [](Forger& f) {
     f.descriptor(0, {f.table, 0xfffffff0, kIndirect, 0});
   });
@@ -191,9 +195,12 @@ TEST(vhostHostileIndirectTables) {
   broken("wrapping", [](Forger& f) {
     f.descriptor(0, {~uint64_t{0} - 15, 32, kIndirect, 0});
   });
-  broken("not negotiated",
-         [](Forger& f) { f.descriptor(0, {f.table, 32, kIndirect, 0}); },
-         false);
+  broken(
+      "not negotiated",
+      [](Forger& f) {
+        f.descriptor(0, {f.table, 32, kIndirect, 0});
+      },
+      false);
   broken("readable after writable", [](Forger& f) {
     f.entry(0, {f.reply, 96, kWrite | kNext, 1});
     f.entry(1, {f.request, 40, 0, 0});
@@ -224,9 +231,8 @@ TEST(vhostHostileChainsThatAreTooLongOrMixed) {
 }
 
 TEST(vhostHostileBuffersOutsideOfMemory) {
-  for (const uint64_t gpa :
-       {TestGuest::kSize, TestGuest::kLowEnd, uint64_t{1} << 40,
-        ~uint64_t{0} - 7}) {
+  for (const uint64_t gpa : {TestGuest::kSize, TestGuest::kLowEnd,
+                             uint64_t{1} << 40, ~uint64_t{0} - 7}) {
     {
       QueueFixture q({});
       Forger f(q);
@@ -321,13 +327,16 @@ TEST(vhostRandomChainsAgreeWithAModel) {
     uint64_t writable = 0;
     for (uint32_t i = 0; i < count; i++) {
       const bool write = i > 0 && (writable != 0 || pick(2) == 0);
-      const uint32_t length =
-          i == 0 ? 40 : pick(4) == 0 ? 0 : 1 + pick(write ? 3000 : 200);
+      const uint32_t length = i == 0         ? 40
+                              : pick(4) == 0 ? 0
+                                             : 1 + pick(write ? 3000 : 200);
       Descriptor d{write ? f.reply : f.request, length,
                    static_cast<uint16_t>(write ? kWrite : 0),
                    static_cast<uint16_t>(i + 1)};
-      if (!write && i > 0) d.address = f.table + 32768;
-      if (i + 1 < count) d.flags |= kNext;
+      if (!write && i > 0)
+        d.address = f.table + 32768;
+      if (i + 1 < count)
+        d.flags |= kNext;
       (write ? writable : readable) += length;
       if (indirect) {
         f.entry(static_cast<uint16_t>(i), d);
@@ -335,11 +344,13 @@ TEST(vhostRandomChainsAgreeWithAModel) {
         f.descriptor(static_cast<uint16_t>(i), d);
       }
     }
-    if (indirect) f.descriptor(0, {f.table, count * 16, kIndirect, 0});
+    if (indirect)
+      f.descriptor(0, {f.table, count * 16, kIndirect, 0});
     f.expose(0);
     const auto taken = q.take();
     CHECK_EQ(taken.size(), 1u);
-    if (taken.empty()) continue;
+    if (taken.empty())
+      continue;
     accepted++;
     CHECK_EQ(q.last.readable, readable);
     CHECK_EQ(q.last.writable, writable);

@@ -10,9 +10,7 @@ namespace {
 using test::QueueFixture;
 
 struct Area {
-  explicit Area(uint16_t size) {
-    area = *InflightArea::create(2, size, fd);
-  }
+  explicit Area(uint16_t size) { area = *InflightArea::create(2, size, fd); }
   // The file again, as another back-end maps it.
   [[nodiscard]] std::shared_ptr<InflightArea> again() const {
     return *InflightArea::map(area->size(), 0, area->queues(),

@@ -29,7 +29,8 @@ class TemporaryFolder {
  public:
   TemporaryFolder() {
     std::string name = "/tmp/nydus-native-XXXXXX";
-    if (::mkdtemp(name.data()) == nullptr) std::abort();
+    if (::mkdtemp(name.data()) == nullptr)
+      std::abort();
     path_ = name;
   }
   ~TemporaryFolder() {
@@ -57,8 +58,7 @@ class Peer {
     std::vector<std::byte> bytes(sizeof header + payload.size());
     std::memcpy(bytes.data(), &header, sizeof header);
     if (!payload.empty()) {
-      std::memcpy(bytes.data() + sizeof header, payload.data(),
-                  payload.size());
+      std::memcpy(bytes.data() + sizeof header, payload.data(), payload.size());
     }
     socket_.send(bytes, fds);
   }
@@ -80,7 +80,8 @@ class Peer {
 
   // Nothing when the connection is closed instead, or nothing comes.
   std::optional<frontend::VhostMessage> receive() {
-    if (!socket_.ready(kPatience)) return std::nullopt;
+    if (!socket_.ready(kPatience))
+      return std::nullopt;
     return socket_.receive();
   }
   std::optional<uint64_t> receive64() {
@@ -143,8 +144,7 @@ class TestGuest {
     uint64_t bad = 0;
     for (const RegionSpec& spec :
          {region(0, kLowEnd), region(kHighStart, kSize - kHighStart)}) {
-      bad += peer.acked(ADD_MEM_REG, MemoryRegion{0, spec},
-                        {space.fileFd(0)})
+      bad += peer.acked(ADD_MEM_REG, MemoryRegion{0, spec}, {space.fileFd(0)})
                  .value_or(1);
     }
     return bad;
@@ -170,16 +170,16 @@ class TestRing {
   // Acknowledgements, added up.
   uint64_t start(Peer& peer, uint16_t base = 0) {
     uint64_t bad = 0;
-    bad += peer.acked(SET_VRING_CALL, uint64_t{index}, {call.get()})
-               .value_or(1);
-    bad += peer.acked(SET_VRING_ERR, uint64_t{index}, {error.get()})
-               .value_or(1);
-    bad += peer.acked(SET_VRING_NUM, VringState{index, ring.size()})
-               .value_or(1);
+    bad +=
+        peer.acked(SET_VRING_CALL, uint64_t{index}, {call.get()}).value_or(1);
+    bad +=
+        peer.acked(SET_VRING_ERR, uint64_t{index}, {error.get()}).value_or(1);
+    bad +=
+        peer.acked(SET_VRING_NUM, VringState{index, ring.size()}).value_or(1);
     bad += peer.acked(SET_VRING_BASE, VringState{index, base}).value_or(1);
     bad += peer.acked(SET_VRING_ADDR, addresses()).value_or(1);
-    bad += peer.acked(SET_VRING_KICK, uint64_t{index}, {kick.get()})
-               .value_or(1);
+    bad +=
+        peer.acked(SET_VRING_KICK, uint64_t{index}, {kick.get()}).value_or(1);
     bad += peer.acked(SET_VRING_ENABLE, VringState{index, 1}).value_or(1);
     return bad;
   }

@@ -6,8 +6,8 @@
 namespace nydus {
 namespace {
 
-using test::QueueFixture;
 using std::chrono::milliseconds;
+using test::QueueFixture;
 
 TEST(vhostQueueCarriesARequestAndItsReply) {
   QueueFixture q({});
@@ -66,10 +66,13 @@ TEST(vhostQueueWrapsAt65535) {
       const auto sent = q.send(24);
       q.publish();
       const auto taken = q.take();
-      if (taken.size() != 1 || !q.answer(taken[0], 8)) wrong++;
+      if (taken.size() != 1 || !q.answer(taken[0], 8))
+        wrong++;
       const auto used = q.used();
-      if (!used || used->id != sent.head || used->length != 24) wrong++;
-      if (q.replyOf(sent).unique != sent.unique) wrong++;
+      if (!used || used->id != sent.head || used->length != 24)
+        wrong++;
+      if (q.replyOf(sent).unique != sent.unique)
+        wrong++;
       q.driver.free(sent.head);
       q.guest.space.release(sent.request, 56);
       q.guest.space.release(sent.reply, 24);
@@ -84,7 +87,8 @@ TEST(vhostQueueStartsAtItsBase) {
   QueueFixture q({.size = 8, .base = 3});
   CHECK(q.run->resumed());
   std::vector<QueueFixture::Sent> sent;
-  for (int i = 0; i < 4; i++) sent.push_back(q.send());
+  for (int i = 0; i < 4; i++)
+    sent.push_back(q.send());
   q.publish();
   const auto taken = q.take();
   CHECK_EQ(taken.size(), 1u);
@@ -117,14 +121,38 @@ TEST(vhostQueueSignalsAsTheGuestWishesByEventIndex) {
 
 TEST(vhostQueueSignalsOncePerBatch) {
   QueueFixture q({.eventIndex = true});
-  for (int i = 0; i < 4; i++) q.send();
+  for (int i = 0; i < 4; i++)
+    q.send();
   q.publish();
   const auto taken = q.take();
   CHECK_EQ(q.run->claim(taken), 15u);
-  for (const uint32_t index : taken) q.run->write(index, -EIO, {});
+  for (const uint32_t index : taken)
+    q.run->write(index, -EIO, {});
   q.run->finish(taken);
   CHECK_EQ(QueueFixture::count(q.call), 1u);
   CHECK_EQ(q.counters.interrupts.get(), 1u);
+}
+
+// A guest that was told a moment ago is not told of each of what follows, but
+// of the last.
+TEST(vhostQueueTellsOfPartsOfABatchRarely) {
+  QueueFixture q({.eventIndex = true});
+  for (int i = 0; i < 4; i++)
+    q.send();
+  q.publish();
+  const auto taken = q.take();
+  CHECK_EQ(q.run->claim(taken), 15u);
+  for (const uint32_t index : taken)
+    q.run->write(index, -EIO, {});
+  q.run->finishSome(std::span(taken).first(1));
+  CHECK_EQ(QueueFixture::count(q.call), 1u);
+  CHECK(q.used().has_value());
+  CHECK(q.driver.enableInterrupts());
+  q.run->finishSome(std::span(taken).subspan(1, 1));
+  q.run->finish(std::span(taken).subspan(2));
+  CHECK_EQ(QueueFixture::count(q.call), 1u);
+  for (int i = 0; i < 3; i++) CHECK(q.used().has_value());
+  CHECK_EQ(q.counters.interrupts.get(), 2u);
 }
 
 TEST(vhostQueueSignalsAsTheGuestWishesByFlags) {
@@ -206,6 +234,8 @@ TEST(vhostQueueFailsWhatIsOpen) {
   q.run->beginStop();
   // The claimed one belongs to the thread that answers it.
   CHECK_EQ(q.run->failOpen(), 1u);
+  // The guest is told.
+  CHECK_EQ(QueueFixture::count(q.call), 1u);
   CHECK_EQ(q.used()->id, a.head);
   CHECK_EQ(q.replyOf(a).error, -EIO);
   CHECK_EQ(q.replyOf(a).unique, a.unique);

@@ -93,8 +93,8 @@ Sample sampleOf(Request request, const TestGuest& guest, const EventFd& event) {
       return {payload, {guest.space.fileFd(0)}};
     }
     case ADD_MEM_REG:
-      return {bytesOf(MemoryRegion{0, guest.region(TestGuest::kHighStart,
-                                                   1u << 20)}),
+      return {bytesOf(MemoryRegion{
+                  0, guest.region(TestGuest::kHighStart, 1u << 20)}),
               {guest.space.fileFd(0)}};
     case REM_MEM_REG:
       return {bytesOf(MemoryRegion{0, guest.region(0, TestGuest::kLowEnd)}),
@@ -120,15 +120,15 @@ Outcome outcomeOf(Backend& backend,
                   bool ownReply) {
   Peer peer(backend.folder.socket());
   peer.send(SET_PROTOCOL_FEATURES, uint64_t{kProtocolFeatures});
-  peer.send(ADD_MEM_REG,
-            MemoryRegion{0, guest.region(0, TestGuest::kLowEnd)},
+  peer.send(ADD_MEM_REG, MemoryRegion{0, guest.region(0, TestGuest::kLowEnd)},
             {guest.space.fileFd(0)});
   Outcome out;
   try {
     peer.sendBytes(request, sample.payload, sample.fds, needReply);
     if (needReply || ownReply) {
       auto reply = peer.receive();
-      if (!reply) return out;
+      if (!reply)
+        return out;
       CHECK_EQ(reply->request, uint32_t{request});
       CHECK_EQ(reply->flags, kFlagVersion | kFlagReply);
       out.reply = std::move(reply->payload);
@@ -140,12 +140,14 @@ Outcome outcomeOf(Backend& backend,
 }
 
 uint64_t acknowledged(const Outcome& out) {
-  return out.reply && out.reply->size() == 8 ? loadLe<uint64_t>(out.reply->data())
-                                             : ~uint64_t{0};
+  return out.reply && out.reply->size() == 8
+             ? loadLe<uint64_t>(out.reply->data())
+             : ~uint64_t{0};
 }
 
 void expectThat(bool ok, const RequestRule& rule, const char* what) {
-  if (!ok) test::fail(__FILE__, __LINE__, std::string(rule.name) + ": " + what);
+  if (!ok)
+    test::fail(__FILE__, __LINE__, std::string(rule.name) + ": " + what);
 }
 
 TEST(vhostEveryRequestIsServedAndAcknowledged) {
@@ -154,16 +156,17 @@ TEST(vhostEveryRequestIsServedAndAcknowledged) {
   Backend backend("tag");
   for (const RequestRule& rule : kRequestRules) {
     const Sample sample = sampleOf(rule.request, guest, event);
-    const Outcome asked = outcomeOf(backend, guest, rule.request, sample, true,
-                                    rule.ownReply);
+    const Outcome asked =
+        outcomeOf(backend, guest, rule.request, sample, true, rule.ownReply);
     expectThat(asked.alive && asked.reply, rule, "with need_reply");
     if (!rule.ownReply) {
       const bool refused = rule.request == SET_CONFIG;
       expectThat(acknowledged(asked) == (refused ? 1 : 0), rule, "ack");
-      if (refused) continue;
+      if (refused)
+        continue;
     }
-    const Outcome silent = outcomeOf(backend, guest, rule.request, sample,
-                                     false, rule.ownReply);
+    const Outcome silent =
+        outcomeOf(backend, guest, rule.request, sample, false, rule.ownReply);
     expectThat(silent.alive, rule, "without need_reply");
   }
 }
@@ -205,9 +208,10 @@ TEST(vhostEveryRequestMindsItsDescriptors) {
     if (sample.fds.empty()) {
       // One that nobody asked for is closed; nothing else happens.
       sample.fds = {event.get(), event.get()};
-      if (rule.request == SET_CONFIG) continue;
-      const Outcome out = outcomeOf(backend, guest, rule.request, sample,
-                                    false, rule.ownReply);
+      if (rule.request == SET_CONFIG)
+        continue;
+      const Outcome out =
+          outcomeOf(backend, guest, rule.request, sample, false, rule.ownReply);
       expectThat(out.alive, rule, "a surplus descriptor");
     } else {
       sample.fds.clear();
@@ -259,9 +263,9 @@ TEST(vhostTellsItsFeatures) {
   CHECK(peer.ask64(GET_MAX_MEM_SLOTS).value_or(0) >= 8u);
   peer.negotiate();
   for (const uint32_t bit : {0u, 24u, 27u, 33u, 34u, 35u, 40u, 63u}) {
-    CHECK_EQ(peer.acked(SET_FEATURES, kFeatures | uint64_t{1} << bit)
-                 .value_or(0),
-             1u);
+    CHECK_EQ(
+        peer.acked(SET_FEATURES, kFeatures | uint64_t{1} << bit).value_or(0),
+        1u);
   }
   for (const uint32_t bit : {2u, 4u, 6u, 8u, 9u, 10u, 14u, 19u, 63u}) {
     CHECK_EQ(peer.acked(SET_PROTOCOL_FEATURES,
@@ -326,16 +330,20 @@ TEST(vhostRefusesBadRings) {
   CHECK(refused(SET_VRING_KICK, uint64_t{3}, {event.get()}));
   CHECK(refused(SET_VRING_KICK, uint64_t{0x201}, {event.get()}));
   // Descriptors on which reading or writing may block for ever.
-  for (const uint32_t request : {SET_VRING_KICK, SET_VRING_CALL,
-                                 SET_VRING_ERR}) {
+  for (const uint32_t request :
+       {SET_VRING_KICK, SET_VRING_CALL, SET_VRING_ERR}) {
     CHECK(refused(request, uint64_t{1}, {memory.space.fileFd(0)}));
   }
 
   CHECK(!refused(SET_VRING_NUM, VringState{1, 256}));
   const auto address = [&](uint64_t descriptors, uint64_t used,
                            uint64_t available) {
-    return VringAddress{1, 0, memory.user(0) + descriptors,
-                        memory.user(0) + used, memory.user(0) + available, 0};
+    return VringAddress{1,
+                        0,
+                        memory.user(0) + descriptors,
+                        memory.user(0) + used,
+                        memory.user(0) + available,
+                        0};
   };
   CHECK(!refused(SET_VRING_ADDR, address(0, 8192, 4096)));
   CHECK(refused(SET_VRING_ADDR, address(8, 8192, 4096)));
@@ -367,10 +375,10 @@ TEST(vhostRefusesBadMemory) {
                .value_or(9),
            1u);
   // Old front-ends attach a descriptor.
-  CHECK_EQ(peer.acked(REM_MEM_REG, MemoryRegion{0, {0, 8192, 0x100000, 0}},
-                      {fd})
-               .value_or(9),
-           0u);
+  CHECK_EQ(
+      peer.acked(REM_MEM_REG, MemoryRegion{0, {0, 8192, 0x100000, 0}}, {fd})
+          .value_or(9),
+      0u);
   // Tables whose parts do not agree.
   const auto table = [&](uint32_t count, uint32_t regions, size_t fds) {
     auto payload = bytesOf(MemoryTable{count, 0});

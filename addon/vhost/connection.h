@@ -40,6 +40,8 @@ class Connection {
   Connection& operator=(const Connection&) = delete;
 
   [[nodiscard]] int fd() const noexcept { return channel_.fd(); }
+  // The front-end is gone, whatever it has left to be read.
+  [[nodiscard]] bool hungUp() const noexcept { return channel_.hungUp(); }
   // Serves what has arrived. False: the connection is over; lastWords() says
   // why.
   [[nodiscard]] bool serve();

@@ -133,6 +133,10 @@ void Device::acceptFrontEnd() {
     }
     return;
   }
+  // The last one's end may not have been read yet, behind all that it sent.
+  if (connection_ && connection_->hungUp()) {
+    dropFrontEnd("the front-end has closed the connection");
+  }
   if (connection_) {
     refused_.bump();
     report(EventLevel::kWarn, "refused",

@@ -296,7 +296,8 @@ void QueueRun::disarm() {
 bool QueueRun::acknowledgeKick() {
   const std::lock_guard lock(lock_);
   counters_.kicks.bump();
-  return kick_ != nullptr && kick_->drain();
+  // A run that has ended has none: the tag may be another's already.
+  return kick_ == nullptr || kick_->drain();
 }
 
 bool QueueRun::mustPoll() {
