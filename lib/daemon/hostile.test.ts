@@ -27,7 +27,7 @@ import { readManifest, type ManifestRecord } from '../../vm-tests/manifest.js'
 import { InHeader, ForgetIn, OP, OpenIn, ReadIn } from '../fuse/abi.js'
 import { startDaemon } from './testing/daemon.js'
 import { nodeAt, readAll } from './testing/guest-tree.js'
-import { residentKiB, resourcesOf } from './testing/process.js'
+import { residentKiB, resourcesOf } from '../../vm-tests/resources.js'
 
 const { NEXT, WRITE, INDIRECT } = DESC_FLAG
 const image = fixtureNamed('layers')
