@@ -68,7 +68,9 @@ export class RefWriter implements ChunkStore, BlobContent {
     for (let i = first; i < first + count; i++) {
       const size = done.plainSizes[i] ?? 0
       const digest = done.digests.subarray(i * DIGEST_SIZE, (i + 1) * DIGEST_SIZE)
-      this.#chunks.setListed(listAt + i - first, this.add(digest, size, this.#nextPlace(), done.crcs[i] ?? 0))
+      // In the chunk information of a plain tar a CRC would stop readers of 2.2, which refuse flags that they do not know.
+      const crc32 = this.#windows === undefined ? undefined : done.crcs[i]
+      this.#chunks.setListed(listAt + i - first, this.add(digest, size, this.#nextPlace(), crc32))
       at += done.storedSizes[i] ?? 0
     }
     return Promise.resolve(at)

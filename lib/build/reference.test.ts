@@ -26,6 +26,8 @@ import { runTool } from './testing/image-tool.js'
 
 const BLOBS = join(projectRoot, 'vm-tests/fixtures/v6-zran/blobs')
 const META = 'c72372a42d2f9ab85e2c1710c2c234984adad4365d588ed4782dcbb930a006c6'
+/** What the reference builder (2.2) names the index of the same layer, unpacked. */
+const PLAIN_META = '4f6356dbf939e81535686a0f7367ccb06188eee408e000d27164cf00a9a6adc8'
 const LAYER = '738f465d584b2cfbc7ff4474ab857f6977e4f34b193d66fbfea4e91a0f9d9f8c'
 const targz = readFileSync(join(BLOBS, LAYER))
 const tar = gunzipSync(targz)
@@ -58,6 +60,16 @@ t.test('the index of a layer is byte for byte that of the reference builder', as
   )
   t.strictSame(images[0]?.blobs, images[1]?.blobs, 'the same blob table')
   for (const image of images) await image.close()
+})
+
+t.test('and so is that of a plain tar', async t => {
+  const dir = tempDir(t)
+  writeFileSync(join(dir, 'tar'), tar)
+  const out = join(dir, 'out')
+  mkdirSync(out)
+  const ran = await runTool('create', '-t', 'targz-ref', '-B', join(dir, 'boot'), '-D', out, join(dir, 'tar'))
+  t.equal(ran.code, 0, ran.stderr)
+  t.strictSame(readdirSync(out), [PLAIN_META])
 })
 
 interface Case {
