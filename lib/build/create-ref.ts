@@ -81,7 +81,7 @@ export async function createReference(options: LayerOptions, progress: CreatePro
   let pool: WorkerPool | undefined
   let chunker: Chunker | undefined
   const start = (tree: Tree): Chunker => {
-    pool = new WorkerPool({ compressor: 'none', digester: 'sha256', chunkSize: options.chunkSize, batchLimit: 0 })
+    pool = new WorkerPool({ compressor: 'none', digester: 'sha256', chunkSize: options.chunkSize, batchLimit: 0, discard: true })
     return new Chunker(tree, chunks, pool, writer, options.chunkSize, progress)
   }
   try {

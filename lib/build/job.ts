@@ -12,6 +12,8 @@ export interface WorkerOptions {
   readonly chunkSize: number
   /** Files of one chunk and less than this are left uncompressed, to go into a batch; 0 = none. */
   readonly batchLimit: number
+  /** Only digests are wanted: `Done.data` stays empty. */
+  readonly discard?: boolean
 }
 
 /** A part of a file to be read by the Worker: whole chunks, or the file's rest. */
