@@ -1,5 +1,5 @@
 /** 100 front-ends, one after the other: nothing of any of them stays. */
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { VhostFrontend } from '../../addon/test/frontend.js'
 import { FuseClient } from '../../addon/test/fuse-client.js'
 import { fixtureNamed } from '../../vm-tests/fixtures.js'
@@ -18,7 +18,7 @@ const daemon = await startDaemon(t, ['virtiofs', '--request-queues', '4'])
 await daemon.mount('/', image.bootstrap, { blobs: image.blobs, workDir: `${daemon.folder}/cache` })
 
 /** A guest that works, and is gone in the middle of requests, without a word. */
-async function visit(round: number): Promise<void> {
+async function visit(t: Test, round: number): Promise<void> {
   const options = [
     {},
     { memory: 'table', acks: 'all' },
@@ -44,7 +44,7 @@ async function resources() {
 }
 
 t.test(`${CONNECTIONS} connections: descriptors, sockets, threads and RSS stay`, async t => {
-  for (let round = 0; round < WARM_UP; round++) await visit(round)
+  for (let round = 0; round < WARM_UP; round++) await visit(t, round)
   // One that is there both times: the end of the last one takes the daemon a moment.
   const probe = async () => {
     const frontend = new VhostFrontend({ path: daemon.sock })
@@ -56,7 +56,7 @@ t.test(`${CONNECTIONS} connections: descriptors, sockets, threads and RSS stay`,
     return found
   }
   const before = await probe()
-  for (let round = 0; round < CONNECTIONS; round++) await visit(round)
+  for (let round = 0; round < CONNECTIONS; round++) await visit(t, round)
   const after = await probe()
   t.comment(`before ${JSON.stringify(before)}, after ${JSON.stringify(after)}`)
   t.strictSame(after.resources, before.resources)
