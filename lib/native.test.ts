@@ -48,6 +48,13 @@ function lz4Oracle(src: Uint8Array): Buffer {
 const corrupt = { name: 'NydusError', code: 'CODEC_CORRUPT', errno: 'EIO' }
 const badArgument = { name: 'NydusError', code: 'NATIVE_BAD_ARGUMENT', errno: 'EINVAL' }
 
+t.test('the pages of the program go and come back', async t => {
+  const dropped = native.dropProgramPages()
+  t.ok(dropped > 1 << 20, `${dropped} bytes were resident`)
+  t.ok(native.dropProgramPages() < dropped, 'they are gone')
+  t.equal(JSON.stringify([1, { a: 'b' }]), '[1,{"a":"b"}]')
+})
+
 t.test('errors are of the class of this project, with cause, errno and a sentence', async t => {
   const path = Buffer.from('/nowhere/\xff', 'latin1')
   let thrown: unknown

@@ -52,11 +52,12 @@ class Lane {
   struct Effect {
     uint32_t lookups = 0;
     uint32_t lookupSlot = 0;
+    uint64_t bytes = 0;
   };
 
   void finishBatch(uint32_t completed);
   void finishRun(size_t begin, size_t end, uint32_t completed);
-  void answer(size_t slot, bool answered);
+  uint64_t answer(size_t slot, bool answered);
   int32_t buildBody(size_t slot, Effect& effect);
   bool defer(size_t slot);
 

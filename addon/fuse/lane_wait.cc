@@ -1,21 +1,12 @@
 // How a lane waits: it looks, and then it sleeps.
-#include <sys/resource.h>
-#include <time.h>
-
 #include <array>
 
+#include "base/clock.h"
 #include "base/cpus.h"
 #include "fuse/lane.h"
 
 namespace nydus {
 namespace {
-
-uint64_t nowNs() noexcept {
-  timespec now = {};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 +
-         static_cast<uint64_t>(now.tv_nsec);
-}
 
 void pause() noexcept {
 #if defined(__x86_64__)

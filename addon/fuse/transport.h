@@ -86,6 +86,11 @@ class RequestQueue {
   // if it wants to be told. One that was not written goes back without a
   // reply.
   virtual void finish(std::span<const uint32_t> indices) = 0;
+  // The same, but the caller goes on to finish others of this queue: the
+  // requester may be told with those.
+  virtual void finishSome(std::span<const uint32_t> indices) {
+    finish(indices);
+  }
 };
 
 }  // namespace nydus

@@ -52,8 +52,13 @@ bool ResidentBudget::admitNew(Windows& windows,
   const size_t start = window * Windows::kSize;
   // A read that began in the window before is at this one's first page.
   const uint64_t first = offset > start ? (offset - start) / kPage : 0;
-  const bool whole = length >= kLargeRead ||
-                     wanted.nextPage.load(std::memory_order_relaxed) == first;
+  // The page behind the last one of a window is the first of the next window.
+  const bool goesOn =
+      first != 0 ? wanted.nextPage.load(std::memory_order_relaxed) == first
+                 : window > 0 && windows.windows_[window - 1].nextPage.load(
+                                     std::memory_order_relaxed) ==
+                                     Windows::kPages;
+  const bool whole = length >= kLargeRead || goesOn;
   if (!whole && full_.load(std::memory_order_relaxed)) {
     const uint64_t end = std::min(offset + length - start, Windows::kSize);
     wanted.nextPage.store(static_cast<uint16_t>(end / kPage),

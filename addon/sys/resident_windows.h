@@ -40,11 +40,13 @@ class Windows {
     kAdmitted,  // may be touched; not touched since the clock passed
     kUsed,      // touched since the clock passed
   };
+  static constexpr uint16_t kPages = kSize / 4096;
   static constexpr uint16_t kNoPage = 0xffff;
   struct Window {
     std::atomic<uint8_t> state{kRefused};
     std::atomic<uint8_t> refusals{0};
-    // Where the last refused read ended: page within the window.
+    // Where the last refused read ended, or one that came to the window's end:
+    // page within the window.
     std::atomic<uint16_t> nextPage{kNoPage};
   };
 
@@ -68,6 +70,9 @@ class ResidentBudget {
       return true;
     const size_t last = (offset + length - 1) / Windows::kSize;
     for (size_t i = offset / Windows::kSize; i <= last; i++) {
+      if ((i + 1) * Windows::kSize <= offset + length)
+        windows.windows_[i].nextPage.store(Windows::kPages,
+                                           std::memory_order_relaxed);
       std::atomic<uint8_t>& state = windows.windows_[i].state;
       uint8_t now = state.load(std::memory_order_relaxed);
       if (now == Windows::kUsed)

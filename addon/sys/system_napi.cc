@@ -10,6 +10,7 @@
 #include <string>
 
 #include "args_napi.h"
+#include "sys/program_pages.h"
 
 namespace nydus {
 namespace {
@@ -76,6 +77,11 @@ void umount(const Napi::CallbackInfo& info) {
   }
 }
 
+Napi::Value dropProgramPages(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(),
+                           static_cast<double>(nydus::dropProgramPages()));
+}
+
 }  // namespace
 
 void registerSystem(Napi::Env env, Napi::Object exports) {
@@ -83,6 +89,8 @@ void registerSystem(Napi::Env env, Napi::Object exports) {
               Napi::Function::New<getFileLimit>(env, "getFileLimit"));
   exports.Set("setFileLimit",
               Napi::Function::New<setFileLimit>(env, "setFileLimit"));
+  exports.Set("dropProgramPages", Napi::Function::New<dropProgramPages>(
+                                      env, "dropProgramPages"));
   exports.Set("mount", Napi::Function::New<mount>(env, "mount"));
   exports.Set("umount", Napi::Function::New<umount>(env, "umount"));
 }

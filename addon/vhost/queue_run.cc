@@ -3,11 +3,18 @@
 #include <algorithm>
 #include <array>
 
+#include "base/clock.h"
 #include "fuse/abi.h"
 #include "sys/fault_guard.h"
 #include "vhost/reply_writer.h"
 
 namespace nydus {
+namespace {
+
+// What it takes a guest to wake up on another processor (measured: 20 to 50).
+constexpr uint64_t kWakeUpNs = 50'000;
+
+}  // namespace
 
 Result<std::shared_ptr<QueueRun>> QueueRun::start(const QueueSetup& setup) {
   const auto ring =
@@ -128,6 +135,7 @@ bool QueueRun::admit(uint16_t head, const Descriptor& first, Taken& out) {
   }
   const uint32_t index = head;
   publish({&index, 1});
+  tell();
   return false;
 }
 
@@ -189,6 +197,14 @@ bool QueueRun::write(uint32_t index,
 void QueueRun::finish(std::span<const uint32_t> indices) {
   const std::lock_guard lock(lock_);
   publish(indices);
+  tell();
+}
+
+// A guest that was just told is on its way: it finds what came meanwhile.
+void QueueRun::finishSome(std::span<const uint32_t> indices) {
+  const std::lock_guard lock(lock_);
+  publish(indices);
+  if (nowNs() - toldAt_ >= kWakeUpNs) tell();
 }
 
 // The chain's buffers belong to the guest again.
@@ -232,7 +248,11 @@ void QueueRun::publish(std::span<const uint32_t> heads) {
   counters_.completions.bump(heads.size());
   counters_.bytes.bump(bytes);
   if (FaultGuard::threadFaults() != faults) checkPoison();
+}
 
+// Interrupts the guest, if it wants that.
+void QueueRun::tell() {
+  if (closed_ || !ring_.valid()) return;
   // The index before the look at what the guest wants: else both may miss.
   std::atomic_thread_fence(std::memory_order_seq_cst);
   bool signal = true;
@@ -249,6 +269,7 @@ void QueueRun::publish(std::span<const uint32_t> heads) {
   if (signal && call_ != nullptr) {
     call_->signal();
     counters_.interrupts.bump();
+    toldAt_ = nowNs();
   }
 }
 

@@ -96,6 +96,7 @@ class QueueRun final : public RequestQueue {
              int32_t error,
              std::span<const Piece> body) override;
   void finish(std::span<const uint32_t> indices) override;
+  void finishSome(std::span<const uint32_t> indices) override;
 
   // Control thread.
   void setEnabled(bool enabled);
@@ -139,6 +140,7 @@ class QueueRun final : public RequestQueue {
   void breakRing(const std::string& reason);
   void handBack(uint16_t head);
   void publish(std::span<const uint32_t> heads);
+  void tell();
   void checkPoison();
 
   // Constant.
@@ -166,9 +168,11 @@ class QueueRun final : public RequestQueue {
   bool armed_ = true;
   uint16_t lastAvailable_;
   uint16_t used_;
-  // The used index when the guest was told last; not valid at first.
+  // The used index when it was last looked whether the guest wants to be told;
+  // not valid at first.
   uint16_t signalled_ = 0;
   bool signalledValid_ = false;
+  uint64_t toldAt_ = 0;  // ns
   // Heads that an earlier back-end took and did not answer.
   std::vector<uint16_t> resubmit_;
   size_t resubmitted_ = 0;

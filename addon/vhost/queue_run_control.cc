@@ -79,6 +79,7 @@ size_t QueueRun::failOpen() {
     publish({&head, 1});
     count++;
   }
+  if (count != 0) tell();
   return count;
 }
 

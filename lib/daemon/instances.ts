@@ -26,6 +26,7 @@ export interface Mounted {
 export interface InstancesContext {
   readonly images: Images
   readonly log: Log & { child(fields: object): Log }
+  readonly onMounted: () => void
 }
 
 export class Instances implements ColdSource {
@@ -118,6 +119,7 @@ export class Instances implements ColdSource {
     const { version, blobs } = instance.image
     log.info({ source, rafs: version, blobs: blobs.length, backend: config.backend.type }, 'mounted')
     instance.startPrefetch(prefetchFiles)
+    this.#context.onMounted()
   }
 
   #oneByOne<T>(work: () => Promise<T>): Promise<T> {

@@ -20,6 +20,7 @@ import type { DaemonLog } from './log.js'
 import { DaemonMetrics } from './metrics.js'
 import { prepareFirstMount } from './mount-request.js'
 import type { DaemonOptions } from './options.js'
+import { ProgramPages } from './program-pages.js'
 import { SettingsStore } from './settings.js'
 import { survive } from './survive.js'
 
@@ -55,7 +56,9 @@ export async function startServices(context: ServicesContext): Promise<void> {
     sleep: ms => systemClock.sleep(ms),
     onError: error => log.error({ error: explain(error) }, 'mounts'),
   })
-  const instances = new Instances(table, { images, log })
+  const pages = new ProgramPages(() => native.dropProgramPages(), log)
+  ends.add(() => pages.close())
+  const instances = new Instances(table, { images, log, onMounted: () => pages.used() })
   ends.add(() => instances.close())
   const coldReads = new ColdReads({
     source: instances,
@@ -81,6 +84,7 @@ export async function startServices(context: ServicesContext): Promise<void> {
   lanes.start()
   ends.add(() => lanes.stop())
   lifecycle.take('Start')
+  pages.used()
 
   const { apisock } = options
   if (apisock === undefined) return

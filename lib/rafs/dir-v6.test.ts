@@ -39,7 +39,7 @@ function folder(names: readonly Buffer[]): { boot: Bootstrap; size: number } {
 
 function open(names: readonly Buffer[]): DirV6 {
   const { boot, size } = folder(names)
-  return new DirV6(boot, { size, flatAt: (offset: number) => offset }, V6_BLOCK_SIZE)
+  return new DirV6(boot, { nid: 7, size, flatAt: (offset: number) => offset }, V6_BLOCK_SIZE)
 }
 
 const find = (dir: DirV6, name: Buffer) => dir.find(name, 0, name.length)
@@ -84,6 +84,51 @@ t.test(
   },
 )
 
+t.test('folders in turns, more and bigger ones than tables have room for', async t => {
+  const count = 900
+  const namesOf = (folder: number) =>
+    Array.from({ length: 20 + (folder % 7) * 60 }, (_, i) => Buffer.from(`${folder}-${i}`)).sort((a, b) =>
+      Buffer.compare(a, b),
+    )
+  // One bootstrap with all the folders; the reader is pointed at one after the other.
+  const parts = Array.from({ length: count }, (_, i) => folder(namesOf(i)))
+  const starts: number[] = []
+  let length = 0
+  for (const { boot } of parts) {
+    starts.push(length)
+    length += boot.length
+  }
+  const bytes = new Uint8Array(length)
+  parts.forEach(({ boot }, i) => bytes.set(boot.bytes, starts[i]))
+  const inode = { nid: 0, size: 0, flatAt: (offset: number) => (starts[inode.nid] as number) + offset }
+  const dir = new DirV6(new Bootstrap(bytes.buffer, length, 'folders'), inode, V6_BLOCK_SIZE)
+  for (let step = 0; step < 20_000; step++) {
+    inode.nid = step % 3 === 0 ? step % count : step % 5
+    inode.size = (parts[inode.nid] as { size: number }).size
+    const names = 20 + (inode.nid % 7) * 60
+    const wanted = Buffer.from(`${inode.nid}-${(step * 7) % (names + 5)}`)
+    const sorted = dir.find(wanted, 0, wanted.length)
+    if ((step * 7) % (names + 5) >= names) t.equal(sorted, -2, `${wanted} is not there`)
+    else if (sorted < 100 || sorted >= 100 + names) t.fail(`${wanted}: ${sorted}`)
+    else {
+      const entry = new Entries()
+      dir.list(0, entry)
+      const found = entry.entries[sorted - 100]?.name
+      if (found !== wanted.toString()) t.equal(found, wanted.toString())
+    }
+  }
+})
+
+t.test('a damaged entry: what comes before it may be found, nothing is made up', async t => {
+  const names = Array.from({ length: 100 }, (_, i) => Buffer.from(`name-${String(i).padStart(3, '0')}`))
+  const { boot, size } = folder(names)
+  DirentV6.write(boot.bytes, { nid: 160n, nameoff: 4000, fileType: 1 }, 60 * DirentV6.size)
+  const dir = new DirV6(boot, { nid: 7, size, flatAt: (offset: number) => offset }, V6_BLOCK_SIZE)
+  for (let round = 0; round < 5; round++)
+    for (const [i, name] of names.entries())
+      t.ok([100 + i, -2, -5].includes(find(dir, name)), `${name}: ${find(dir, name)}`)
+})
+
 t.test('blocks that contradict themselves', async t => {
   const dirent = (nameoff: number) => ({ nid: 1n, nameoff, fileType: 1 })
   for (const [what, nameoff] of [
@@ -94,13 +139,13 @@ t.test('blocks that contradict themselves', async t => {
     const bytes = new Uint8Array(V6_BLOCK_SIZE)
     DirentV6.write(bytes, dirent(nameoff))
     const boot = new Bootstrap(bytes.buffer, bytes.length, 'folder')
-    const dir = new DirV6(boot, { size: 100, flatAt: (offset: number) => offset }, V6_BLOCK_SIZE)
+    const dir = new DirV6(boot, { nid: 7, size: 100, flatAt: (offset: number) => offset }, V6_BLOCK_SIZE)
     t.equal(find(dir, Buffer.from('a')), -5, what)
     t.equal(dir.list(0, new Entries()), -5, what)
   }
   const { boot, size } = folder([Buffer.from('a'), Buffer.from('b'), Buffer.from('c')])
   boot.bytes[DirentV6.size + DirentV6.at.fileType] = 8
-  const dir = new DirV6(boot, { size, flatAt: (offset: number) => offset }, V6_BLOCK_SIZE)
+  const dir = new DirV6(boot, { nid: 7, size, flatAt: (offset: number) => offset }, V6_BLOCK_SIZE)
   const all = new Entries()
   t.equal(dir.list(0, all), 1, 'what comes before a damaged entry is listed')
   t.equal(dir.list(all.entries[0]?.next ?? 0, all), -5, 'then it is EIO')

@@ -5,9 +5,12 @@ import { orderAt, sharedBytes, u64, type Bootstrap } from './bootstrap.js'
 import type { ImageDir } from './reader.js'
 import { NAME_MAX, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_IFSOCK } from './layout/flags.js'
 import { DirentV6, V6_FILE_TYPE } from './layout/v6.js'
+import { hashName, NameIndex } from './name-index.js'
 
 const DIRENT = DirentV6.at
 const DOT_DOT = Uint8Array.of(0x2e, 0x2e)
+/** Bytes of an entry, name and all, as names usually are: how many entries a folder has is guessed by it. */
+const USUAL_ENTRY = 32
 
 /** Type bits by V6_FILE_TYPE; 0 = no such type. */
 const MODES = new Uint16Array(256)
@@ -21,6 +24,7 @@ MODES[V6_FILE_TYPE.SYMLINK] = S_IFLNK
 
 /** What a folder's blocks lie in: the inode that is loaded. */
 export interface FlatData {
+  readonly nid: number
   readonly size: number
   /** Where byte `offset` (a multiple of the block size) is in the bootstrap; all of the block up to `size` is there. */
   flatAt(offset: number): number
@@ -31,6 +35,7 @@ export class DirV6 implements ImageDir {
   readonly #boot: Bootstrap
   readonly #inode: FlatData
   readonly #blockSize: number
+  readonly #index = new NameIndex()
   #block = 0
   #blockLength = 0
   /** Entries of the block. */
@@ -46,6 +51,55 @@ export class DirV6 implements ImageDir {
 
   /** nid of the entry of that name; -ENOENT, -EIO. */
   find(bytes: Uint8Array, start: number, length: number): number {
+    const { nid, size } = this.#inode
+    const index = this.#index
+    if (index.open(nid)) return this.#findHashed(bytes, start, length)
+    if (index.worthIt(nid, Math.ceil(size / USUAL_ENTRY)) && this.#fillIndex())
+      return this.#findHashed(bytes, start, length)
+    return this.#findSorted(bytes, start, length)
+  }
+
+  #findHashed(bytes: Uint8Array, start: number, length: number): number {
+    const { bytes: boot } = this.#boot
+    const index = this.#index
+    const blockSize = this.#blockSize
+    const hash = hashName(bytes, start, length)
+    for (let position = index.find(hash); position >= 0; position = index.next()) {
+      const block = Math.floor(position / blockSize)
+      const entry = (position - block * blockSize) / DirentV6.size
+      if (!this.#openBlock(block) || !this.#openName(entry)) return -ERRNO.EIO
+      if (
+        this.#nameLength === length &&
+        sharedBytes(bytes, start, length, boot, this.#name, length, 0) === length
+      )
+        return this.#nid(entry)
+    }
+    return -ERRNO.ENOENT
+  }
+
+  /** False: the folder is damaged or too big. */
+  #fillIndex(): boolean {
+    const { nid, size } = this.#inode
+    const { bytes: boot } = this.#boot
+    const index = this.#index
+    const blockSize = this.#blockSize
+    const blocks = Math.ceil(size / blockSize)
+    let names = 0
+    for (let block = 0; block < blocks; block++, names += this.#entries)
+      if (!this.#openBlock(block)) return false
+    if (!index.begin(names)) return false
+    for (let block = 0; block < blocks; block++) {
+      if (!this.#openBlock(block)) return false
+      for (let entry = 0; entry < this.#entries; entry++) {
+        if (!this.#openName(entry)) return false
+        index.add(hashName(boot, this.#name, this.#nameLength), block * blockSize + entry * DirentV6.size)
+      }
+    }
+    index.finish(nid)
+    return true
+  }
+
+  #findSorted(bytes: Uint8Array, start: number, length: number): number {
     const boot = this.#boot.bytes
     const blocks = Math.ceil(this.#inode.size / this.#blockSize)
     if (blocks === 0) return -ERRNO.ENOENT
