@@ -108,8 +108,8 @@ t.test('folders in turns, more and bigger ones than tables have room for', async
     const names = 20 + (inode.nid % 7) * 60
     const wanted = Buffer.from(`${inode.nid}-${(step * 7) % (names + 5)}`)
     const sorted = dir.find(wanted, 0, wanted.length)
-    if ((step * 7) % (names + 5) >= names) t.equal(sorted, -2, `${wanted} is not there`)
-    else if (sorted < 100 || sorted >= 100 + names) t.fail(`${wanted}: ${sorted}`)
+    if ((step * 7) % (names + 5) >= names) t.equal(sorted, -2, `${wanted.toString()} is not there`)
+    else if (sorted < 100 || sorted >= 100 + names) t.fail(`${wanted.toString()}: ${sorted}`)
     else {
       const entry = new Entries()
       dir.list(0, entry)
