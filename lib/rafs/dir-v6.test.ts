@@ -126,7 +126,7 @@ t.test('a damaged entry: what comes before it may be found, nothing is made up',
   const dir = new DirV6(boot, { nid: 7, size, flatAt: (offset: number) => offset }, V6_BLOCK_SIZE)
   for (let round = 0; round < 5; round++)
     for (const [i, name] of names.entries())
-      t.ok([100 + i, -2, -5].includes(find(dir, name)), `${name}: ${find(dir, name)}`)
+      t.ok([100 + i, -2, -5].includes(find(dir, name)), `${name.toString()}: ${find(dir, name)}`)
 })
 
 t.test('blocks that contradict themselves', async t => {
