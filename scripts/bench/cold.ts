@@ -3,9 +3,8 @@
  * one after the other and many at once, beside nydusd with the same settings. Each measurement has a server, a cache and
  * a connection of its own.
  */
-import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -14,6 +13,7 @@ import { FuseClient } from '../../addon/test/fuse-client.js'
 import { dockerRegistry, storeBlob } from '../../lib/backend/testing/servers.js'
 import { DelayProxy } from './delay-proxy.js'
 import { median } from './report.js'
+import { debianTree, rafsImage } from './rootfs.js'
 import { Server, SERVERS, type BackendSection, type ServerKind } from './servers.js'
 
 export interface ColdOptions {
@@ -63,30 +63,6 @@ interface WantedFile {
 
 function sha256(bytes: Uint8Array): string {
   return createHash('sha256').update(bytes).digest('hex')
-}
-
-function makeTree(tree: string): void {
-  if (existsSync(join(tree, 'usr/bin'))) return
-  mkdirSync(tree, { recursive: true })
-  execFileSync('debootstrap', ['--variant=minbase', `--include=${PACKAGES}`, 'bookworm', tree], {
-    stdio: ['ignore', 'ignore', 'inherit'],
-  })
-}
-
-/** The image of the tree; made once for a tree and these arguments. */
-function makeImage(
-  cache: string,
-  tree: string,
-  more: readonly string[],
-): { bootstrap: string; blobs: string } {
-  const folder = join(cache, `image-${sha256(Buffer.from([tree, ...more].join('\n'))).slice(0, 16)}`)
-  const [bootstrap, blobs] = [join(folder, 'bootstrap'), join(folder, 'blobs')]
-  if (existsSync(bootstrap)) return { bootstrap, blobs }
-  rmSync(folder, { recursive: true, force: true })
-  mkdirSync(blobs, { recursive: true })
-  const image = ['create', '--fs-version', '6', ...more, '-B', bootstrap, '-D', blobs, tree]
-  execFileSync('dist/bin/nydus-image', image, { stdio: ['ignore', 'ignore', 'inherit'] })
-  return { bootstrap, blobs }
 }
 
 /** What a container of a Debian with these packages opens when it starts (recorded by strace), in that order. */
@@ -176,8 +152,8 @@ export async function runCold(
 ): Promise<ColdReport> {
   const tree = options.tree === '' ? join(cache, 'tree') : options.tree
   say('the root file system and its image')
-  makeTree(tree)
-  const { bootstrap, blobs } = makeImage(cache, tree, options.imageArguments)
+  debianTree(tree, PACKAGES)
+  const { bootstrap, blobs } = rafsImage(cache, tree, ['--fs-version', '6', ...options.imageArguments])
   const files = startupFiles(tree)
   const folder = mkdtempSync(join(tmpdir(), 'nydus-cold-'))
   const registry = await dockerRegistry({ dir: folder })

@@ -1,4 +1,4 @@
-/** `npm run bench [-- hot | cold] [options]`: benchmarks against the peers that are installed, in one run. */
+/** `npm run bench [-- hot | build | cold | requests] [options]`: benchmarks against the installed peers, in one run. */
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
@@ -8,6 +8,7 @@ import { buildTable, runBuild } from './build.js'
 import { coldTable, runCold } from './cold.js'
 import { runHot } from './hot.js'
 import { hotTable } from './report.js'
+import { requestsTable, runRequests } from './requests.js'
 
 const program = new Command('npm run bench --')
 program.description(
@@ -119,6 +120,38 @@ program
       if (tty) process.stderr.write(`\r${' '.repeat(78)}\r`)
       writeFileSync(options.json, `${JSON.stringify(report, null, 1)}\n`)
       process.stdout.write(`${coldTable(report)}\n`)
+    },
+  )
+program
+  .command('requests')
+  .description(
+    "FUSE requests of a guest's kernel for ls -lR, a start of Python, a compile: first and second run",
+  )
+  .option('--tree <folder>', 'a Debian with python3 and gcc; without it debootstrap makes one', '')
+  .option('--fs-version <n>', 'RAFS version of the image', Number, 6)
+  .option('--only <text>', 'workloads whose name contains this', '')
+  .option('--server <name>', 'only nydus-ts, nydusd or virtiofsd', '')
+  .option('--args <words>', 'more arguments for our nydusd', '')
+  .option('--json <file>', 'counts as JSON', '.cache/bench/requests.json')
+  .action(
+    async (options: {
+      tree: string
+      fsVersion: number
+      only: string
+      server: string
+      args: string
+      json: string
+    }) => {
+      const tty = process.stderr.isTTY
+      const samples = await runRequests(
+        '.cache/bench/requests',
+        { ...options, serverArguments: options.args.split(' ').filter(word => word !== '') },
+        line => void (tty && process.stderr.write(`\r${line.padEnd(78)}`)),
+      )
+      if (tty) process.stderr.write(`\r${' '.repeat(78)}\r`)
+      mkdirSync(dirname(options.json), { recursive: true })
+      writeFileSync(options.json, `${JSON.stringify(samples, null, 1)}\n`)
+      process.stdout.write(`${requestsTable(samples)}\n`)
     },
   )
 await program.parseAsync()
