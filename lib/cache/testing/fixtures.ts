@@ -6,7 +6,10 @@ import { digestOf } from '../../base/digest.js'
 import { RafsImage } from '../../rafs/image.js'
 import type { BlobCache, BlobInfo, CacheConfig, ChunkWant, Fetched } from '../cache.js'
 
-const ROOT = fileURLToPath(new URL('../../../vm-tests/fixtures/', import.meta.url))
+/** Beside the sources; compiled, this module lies one folder deeper. */
+const ROOT = ['../../../', '../../../../']
+  .map(up => fileURLToPath(new URL(`${up}vm-tests/fixtures`, import.meta.url)))
+  .find(path => existsSync(path)) as string
 
 export const FIXTURES = [
   'v5-lz4-blake3',
