@@ -70,9 +70,6 @@ class ResidentBudget {
       return true;
     const size_t last = (offset + length - 1) / Windows::kSize;
     for (size_t i = offset / Windows::kSize; i <= last; i++) {
-      if ((i + 1) * Windows::kSize <= offset + length)
-        windows.windows_[i].nextPage.store(Windows::kPages,
-                                           std::memory_order_relaxed);
       std::atomic<uint8_t>& state = windows.windows_[i].state;
       uint8_t now = state.load(std::memory_order_relaxed);
       if (now == Windows::kUsed)
@@ -85,6 +82,9 @@ class ResidentBudget {
       if (!admitNew(windows, i, offset, length))
         return false;
     }
+    if ((offset + length) % Windows::kSize == 0)
+      windows.windows_[last].nextPage.store(Windows::kPages,
+                                            std::memory_order_relaxed);
     return true;
   }
 

@@ -151,7 +151,8 @@ TEST(vhostQueueTellsOfPartsOfABatchRarely) {
   q.run->finishSome(std::span(taken).subspan(1, 1));
   q.run->finish(std::span(taken).subspan(2));
   CHECK_EQ(QueueFixture::count(q.call), 1u);
-  for (int i = 0; i < 3; i++) CHECK(q.used().has_value());
+  for (int i = 0; i < 3; i++)
+    CHECK(q.used().has_value());
   CHECK_EQ(q.counters.interrupts.get(), 2u);
 }
 

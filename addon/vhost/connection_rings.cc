@@ -31,7 +31,7 @@ Status Connection::setRingSize(const Message& message) {
   const auto state = message.as<VringState>();
   Ring* ring = ringAt(state.index);
   if (ring == nullptr) return noSuchRing(state.index);
-  return named(state.index, ring->setSize(state.num));
+  return named(state.index, ring->setSize(state.num, context_));
 }
 
 Status Connection::setRingAddresses(const Message& message) {

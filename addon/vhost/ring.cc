@@ -31,14 +31,14 @@ void Ring::report(EventLevel level,
                 static_cast<int>(place_.index)});
 }
 
-Status Ring::setSize(uint32_t size) {
+Status Ring::setSize(uint32_t size, const RingContext& context) {
   if (run_ != nullptr) return whileRunning("its size was set");
   if (size == 0 || size > kMaxSize || !std::has_single_bit(size)) {
     return Failure{"a size of " + std::to_string(size) +
                    " is not a power of two up to " + std::to_string(kMaxSize)};
   }
   size_ = static_cast<uint16_t>(size);
-  return Done{};
+  return startIfComplete(context);
 }
 
 Status Ring::setBase(uint32_t base) {

@@ -49,7 +49,7 @@ class Ring {
   Ring(const Ring&) = delete;
   Ring& operator=(const Ring&) = delete;
 
-  Status setSize(uint32_t size);
+  Status setSize(uint32_t size, const RingContext& context);
   Status setBase(uint32_t base);
   // May come while the ring runs, to switch its log.
   Status setAddresses(const RingAddresses& addresses,
