@@ -10,6 +10,7 @@ import { statCommand } from './image/stat.js'
 import { inspectCommand } from './image/inspect.js'
 import { compactCommand } from './image/compact.js'
 import { optimizeCommand } from './image/optimize.js'
+import { chunkdictCommand } from './image/chunkdict.js'
 import { failureText } from './image/failure.js'
 import { addLogOptions, loggedIo, logError } from './image/log-options.js'
 import { stopOnSignals } from './image/stop.js'
@@ -49,6 +50,7 @@ export const main: Main = async (argv, io) => {
     inspectCommand,
     compactCommand,
     optimizeCommand,
+    chunkdictCommand,
   ])
     add(program, said)
   for (const command of [program, ...program.commands]) addLogOptions(command)
