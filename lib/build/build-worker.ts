@@ -3,7 +3,7 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { crc32c } from '@node-rs/crc32'
 import { digestOf } from '../base/digest.js'
 import { NydusError, explain } from '../base/errors.js'
-import { native } from '../native.js'
+import { readUnchanged } from './read-part.js'
 import { compressInto, compressBound } from './compress.js'
 import { unpackParts, type Done, type Failed, type FilePart, type Job, type WorkerOptions } from './job.js'
 
@@ -30,6 +30,12 @@ class Output {
   }
 
   store(bytes: Uint8Array, compress: boolean): void {
+    if (options.discard === true) {
+      this.plain.push(bytes.length)
+      this.stored.push(0)
+      this.compressed.push(0)
+      return
+    }
     this.reserve(Math.max(bytes.length, compress ? compressBound(options.compressor, bytes.length) : 0))
     const room = this.#data.subarray(this.#used)
     const size = compress ? compressInto(options.compressor, bytes, room) : 0
@@ -70,34 +76,11 @@ class Output {
   }
 }
 
-function changed(part: FilePart, what: string): NydusError {
-  const path = Buffer.from(part.path).toString()
-  return new NydusError(
-    'BUILD_SOURCE_CHANGED',
-    'EIO',
-    `${path} changed while it was read: ${what}; build from a source that nobody writes to`,
-  )
-}
-
 let scratch = new Uint8Array(1 << 20)
-/** Size, mtime and its nanoseconds, as `native.readFile` sets them. */
-const after = new Float64Array(3)
-const afterBytes = new Uint8Array(after.buffer)
-
 function readPart(part: FilePart): Uint8Array {
   if (scratch.length < part.length) scratch = new Uint8Array(part.length)
   const into = scratch.subarray(0, part.length)
-  let done: number
-  try {
-    done = native.readFile(part.path, part.offset, into, afterBytes)
-  } catch (error) {
-    const path = Buffer.from(part.path).toString()
-    throw new NydusError('BUILD_SOURCE_UNREADABLE', 'EIO', `cannot read ${path}: ${explain(error)}`, { cause: error })
-  }
-  const [size, mtime, mtimeNs] = after
-  if (done < part.length || size !== part.fileSize)
-    throw changed(part, `it had ${part.fileSize} bytes, now it has ${size}`)
-  if (mtime !== part.mtime || mtimeNs !== part.mtimeNs) throw changed(part, 'its modification time moved')
+  readUnchanged(part, into)
   return into
 }
 
@@ -108,7 +91,7 @@ function run(job: Job): Done {
     out.reserve(parts.reduce((sum, part) => sum + part.length, 0))
     for (const part of parts) out.chunks(readPart(part), part.fileSize <= options.chunkSize)
   } else if (job.kind === 'bytes') {
-    out.reserve(job.bytes.length)
+    if (options.discard !== true) out.reserve(job.bytes.length)
     let at = 0
     job.lengths.forEach((length, i) => {
       out.chunks(job.bytes.subarray(at, at + length), (job.fileSizes[i] ?? 0) <= options.chunkSize)

@@ -22,7 +22,8 @@ import {
   XattrPairV5,
 } from '../rafs/layout/v5.js'
 import { CHUNK, DIGEST_SIZE } from './chunks.js'
-import { commonFlags, type BuiltImage } from './image.js'
+import { V6_SELF_BLOB_BYTE } from '../rafs/layout/v6.js'
+import { commonFlags, type BuiltBlob, type BuiltImage } from './image.js'
 import { depthFirst } from './order.js'
 import { NONE, ROOT, TYPE, type Tree, type Xattr } from './tree.js'
 
@@ -97,12 +98,17 @@ function folderFacts(image: BuiltImage, node: number): { size: number; nlink: nu
   return { size: bytes === 0 ? FOLDER_BLOCK : Math.ceil(bytes / FOLDER_BLOCK) * FOLDER_BLOCK, nlink }
 }
 
+/** A bootstrap cannot know the id of the blob that it will be a part of (rafs-v6.md §10). */
+function idBytes(blob: BuiltBlob): Uint8Array {
+  return blob.id === '' ? Buffer.alloc(64, V6_SELF_BLOB_BYTE) : Buffer.from(blob.id, 'latin1')
+}
+
 function blobTable(image: BuiltImage): Uint8Array {
   const parts: Uint8Array[] = []
   for (const [i, blob] of image.blobs.entries()) {
     const entry = new Uint8Array(BlobEntryV5.size)
     BlobEntryV5.write(entry, { readaheadOffset: 0, readaheadSize: blob.readaheadSize })
-    parts.push(entry, Buffer.from(blob.id, 'latin1'))
+    parts.push(entry, idBytes(blob))
     if (i + 1 < image.blobs.length) parts.push(Uint8Array.of(0))
   }
   const bytes = Buffer.concat(parts)

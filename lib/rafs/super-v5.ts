@@ -13,6 +13,7 @@ import {
   V5_SUPERBLOCK_SIZE,
   V5_VERSION,
 } from './layout/v5.js'
+import { V6_SELF_BLOB_BYTE } from './layout/v6.js'
 import {
   checkedId,
   checkChunkSize,
@@ -34,7 +35,10 @@ export interface SuperV5 extends SuperCommon {
   readonly chunksNumbered: boolean
 }
 
-export function readSuperV5(boot: Bootstrap): SuperV5 {
+/** Stands for the id of the blob that holds the bootstrap; a file cannot know its own digest. */
+const SELF = String.fromCharCode(V6_SELF_BLOB_BYTE).repeat(64)
+
+export function readSuperV5(boot: Bootstrap, stem: string): SuperV5 {
   if (!boot.has(0, V5_SUPERBLOCK_SIZE + 1))
     throw badImage(
       'RAFS_TRUNCATED',
@@ -99,7 +103,7 @@ export function readSuperV5(boot: Bootstrap): SuperV5 {
       ? readExtEntry(boot, extTable + blobIndex * ExtBlobEntryV5.size, blobIndex)
       : { chunkCount: 0, features: 0, compressedSize: 0, uncompressedSize: 0 }
     return {
-      id,
+      id: id === SELF ? checkedId(stem, blobIndex, boot) : id,
       blobIndex,
       rafsVersion: 5,
       compressor,

@@ -30,7 +30,7 @@ export function detectVersion(boot: Bootstrap): 5 | 6 | undefined {
  */
 export function readSuper(boot: Bootstrap, stem: string): RafsSuper {
   const version = detectVersion(boot)
-  if (version === 5) return readSuperV5(boot)
+  if (version === 5) return readSuperV5(boot, stem)
   if (version === 6) return readSuperV6(boot, stem)
   const minimum = V6_EXT_SUPERBLOCK_OFFSET + ExtSuperblockV6.size
   if (boot.length < minimum)

@@ -14,6 +14,7 @@ import {
   foreignCompressor,
   isForeign,
 } from './create-foreign.js'
+import { stdinLines } from './stdin.js'
 import { outputJson } from './output-json.js'
 import { startProgress } from './progress.js'
 
@@ -314,7 +315,7 @@ async function optionsOf(source: string, values: Values): Promise<CreateOptions>
     inlineMeta: values.blobInlineMeta === true,
     encrypt: values.encrypt === true,
     prefetchPolicy: values.prefetchPolicy,
-    prefetchPaths: values.prefetchPolicy === 'none' ? [] : (await readFile('/dev/stdin', 'utf8')).split('\n'),
+    prefetchPaths: values.prefetchPolicy === 'none' ? [] : await stdinLines(),
     blobId: values.blobId,
     blob:
       values.blobCacheDir !== undefined

@@ -1,7 +1,8 @@
 /** `nydus-image merge` (nydus-image.md 3). */
-import { readFile, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { Option, type Command } from 'commander'
 import type { Io } from '../program.js'
+import { stdinLines } from './stdin.js'
 import { outputJson } from './output-json.js'
 
 interface Values {
@@ -65,7 +66,7 @@ async function run(sources: readonly string[], values: Values, io: Io): Promise<
     blobSizes: (values.blobSizes ?? []).map(Number),
     tocDigests: values.blobTocDigests ?? [],
     tocSizes: (values.blobTocSizes ?? []).map(Number),
-    prefetchPaths: values.prefetchPolicy === 'none' ? [] : (await readFile('/dev/stdin', 'utf8')).split('\n'),
+    prefetchPaths: values.prefetchPolicy === 'none' ? [] : await stdinLines(),
   })
   if (values.outputJson !== undefined)
     await writeFile(

@@ -1,6 +1,7 @@
 /** nydus-image as its users run it: the built program, in this process (fast) or in one of its own (signals, stdin). */
 import { spawn } from 'node:child_process'
 import { realpathSync } from 'node:fs'
+import { constants } from 'node:os'
 import { dirname, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { projectRoot } from '../../../vm-tests/project.js'
@@ -9,7 +10,7 @@ import { projectRoot } from '../../../vm-tests/project.js'
 export const imageTool = process.env['NYDUS_IMAGE'] ?? join(projectRoot, 'dist/bin/nydus-image')
 
 export interface Ran {
-  /** Exit status; -1 when a signal ended it. */
+  /** Exit status as a shell gives it: 128 + its number when a signal ended it. */
   readonly code: number
   readonly stdout: string
   readonly stderr: string
@@ -54,7 +55,9 @@ export function startTool(
   options: { readonly input?: string; readonly cwd?: string; readonly wrapper?: readonly string[] } = {},
 ): Running {
   const [command = imageTool, ...args] = [...(options.wrapper ?? []), imageTool, ...argv]
-  const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'], ...(options.cwd === undefined ? {} : { cwd: options.cwd }) })
+  const child = spawn(command, args, {
+    stdio: ['pipe', 'pipe', 'pipe'],
+    ...(options.cwd === undefined ? {} : { cwd: options.cwd }) })
   let stdout = ''
   let stderr = ''
   child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text))
@@ -66,7 +69,9 @@ export function startTool(
     kill: signal => void child.kill(signal),
     ended: new Promise((resolve, reject) => {
       child.on('error', reject)
-      child.on('close', code => resolve({ code: code ?? -1, stdout, stderr }))
+      child.on('close', (code, signal) =>
+        resolve({ code: code ?? 128 + constants.signals[signal ?? 'SIGKILL'], stdout, stderr }),
+      )
     }),
   }
 }
