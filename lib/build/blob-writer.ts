@@ -12,7 +12,7 @@ import type { ChunkStore } from './chunker.js'
 import type { BlobContent } from './finish-blob.js'
 import type { Done } from './job.js'
 import type { WorkerPool } from './worker-pool.js'
-import type { BlobCipher } from './cipher.js'
+import { CIPHER_BLOCK, type BlobCipher } from './cipher.js'
 import { NydusError } from '../base/errors.js'
 import { BLOB_FEATURE } from '../cache/cache.js'
 import { BatchWindowV6, V6_MAX_CHUNKS } from '../rafs/layout/v6.js'
@@ -24,6 +24,12 @@ export interface BlobLayout {
   readonly batchSize: number
   /** CRC-32C is kept with each chunk. */
   readonly crc: boolean
+}
+
+/** A small chunk that waits for its batch to be full. */
+interface Pending {
+  readonly row: number
+  readonly bytes: Uint8Array
 }
 
 /** Takes a copy of all chunks where they lie in the plain blob; only for blobs that are not compressed. */
@@ -53,7 +59,7 @@ export class BlobWriter implements ChunkStore, BlobContent {
   /** What deduplication saved: chunks and plain bytes. */
   dedupChunks = 0
   dedupBytes = 0
-  #pending: { row: number; bytes: Uint8Array }[] = []
+  #pending: Pending[] = []
   #pendingBytes = 0
 
   constructor(
@@ -144,6 +150,10 @@ export class BlobWriter implements ChunkStore, BlobContent {
 
   async #write(row: number, bytes: Uint8Array, compressed: boolean): Promise<void> {
     await this.#flush()
+    await this.#put(row, bytes, compressed)
+  }
+
+  async #put(row: number, bytes: Uint8Array, compressed: boolean): Promise<void> {
     const offset = this.#sink.offset
     const out = this.#cipher === undefined ? bytes : this.#cipher.encrypt(bytes)
     const flags =
@@ -169,26 +179,34 @@ export class BlobWriter implements ChunkStore, BlobContent {
     this.#pendingBytes = 0
     const plain = new Uint8Array(size)
     let at = 0
-    const window = this.windows.length
-    const offset = this.#sink.offset
-    for (const { row, bytes } of pending) {
+    for (const { bytes } of pending) {
       plain.set(bytes, at)
+      at += bytes.length
+    }
+    const done = await this.#pool.run({ kind: 'batch', bytes: plain })
+    // A window tells its size before encryption, so one that encryption pads could not be read: its chunks go alone.
+    if (this.#cipher !== undefined && done.data.length < CIPHER_BLOCK)
+      for (const { row, bytes } of pending) await this.#put(row, bytes, false)
+    else await this.#window(pending, done.data, size)
+  }
+
+  async #window(pending: readonly Pending[], data: Uint8Array, size: number): Promise<void> {
+    let at = 0
+    for (const { row, bytes } of pending) {
       this.#chunks.setStored(
         row,
-        offset,
+        this.#sink.offset,
         0,
         CHUNK.COMPRESSED |
           CHUNK.BATCH |
           (this.#cipher === undefined ? 0 : CHUNK.ENCRYPTED) |
           (this.#layout.crc ? CHUNK.CRC : 0),
       )
-      this.#chunks.setWindow(row, window, at)
+      this.#chunks.setWindow(row, this.windows.length, at)
       at += bytes.length
     }
-    const done = await this.#pool.run({ kind: 'batch', bytes: plain })
-    const out = this.#cipher === undefined ? done.data : this.#cipher.encrypt(done.data)
-    this.windows.push({ compressedSize: done.data.length, uncompressedSize: size })
-    await this.#sink.write(out)
+    this.windows.push({ compressedSize: data.length, uncompressedSize: size })
+    await this.#sink.write(this.#cipher === undefined ? data : this.#cipher.encrypt(data))
   }
 
   async finish(): Promise<void> {

@@ -4,7 +4,8 @@
  */
 import { createCipheriv, randomBytes } from 'node:crypto'
 
-const BLOCK = 16
+/** Units of fewer bytes are padded. */
+export const CIPHER_BLOCK = 16
 /** What marks a padded unit: it is 18 bytes long and ends in these. */
 const MARK = [0x78, 0x90]
 
@@ -12,7 +13,7 @@ export class BlobCipher {
   readonly key: Uint8Array
   readonly iv: Uint8Array
 
-  constructor(key: Uint8Array = randomKey(), iv: Uint8Array = randomBytes(BLOCK)) {
+  constructor(key: Uint8Array = randomKey(), iv: Uint8Array = randomBytes(CIPHER_BLOCK)) {
     this.key = key
     this.iv = iv
   }
@@ -25,10 +26,10 @@ export class BlobCipher {
 }
 
 function padded(bytes: Uint8Array): Uint8Array {
-  if (bytes.length >= BLOCK) return bytes
-  const out = new Uint8Array(BLOCK + MARK.length).fill(BLOCK - bytes.length)
+  if (bytes.length >= CIPHER_BLOCK) return bytes
+  const out = new Uint8Array(CIPHER_BLOCK + MARK.length).fill(CIPHER_BLOCK - bytes.length)
   out.set(bytes)
-  out.set(MARK, BLOCK)
+  out.set(MARK, CIPHER_BLOCK)
   return out
 }
 
