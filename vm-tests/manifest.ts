@@ -8,8 +8,7 @@
  */
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import type { Attr, Direntplus, FuseClient, OpenReply } from '../addon/test/fuse-client.js'
-import { NydusError } from '../lib/base/errors.js'
+import type { Attr, Direntplus, FuseClient } from '../addon/test/fuse-client.js'
 
 /** One path. Byte strings are Latin-1: every byte is the code point of the same number. */
 export interface ManifestRecord {
@@ -137,7 +136,7 @@ class Walker {
   }
 
   async #list(nodeid: bigint): Promise<Direntplus[]> {
-    const { fh } = await handle(() => this.#client.opendir(nodeid))
+    const { fh } = await this.#client.opendir(nodeid)
     const all: Direntplus[] = []
     let cookie = 0n
     for (;;) {
@@ -217,7 +216,7 @@ class Walker {
   }
 
   async #hash(nodeid: bigint, size: number): Promise<string> {
-    const { fh } = await handle(() => this.#client.open(nodeid))
+    const { fh } = await this.#client.open(nodeid)
     const hash = createHash('sha256')
     for (let at = 0; at < size;) {
       // A kernel's reads are whole pages, also behind the end.
@@ -230,16 +229,6 @@ class Walker {
     }
     await this.#client.release(nodeid, fh)
     return hash.digest('hex')
-  }
-}
-
-/** What OPEN or OPENDIR gave; a server that does not want to be asked says ENOSYS, then handle 0 is right. */
-async function handle(open: () => Promise<OpenReply>): Promise<OpenReply> {
-  try {
-    return await open()
-  } catch (error) {
-    if (error instanceof NydusError && error.errno === 'ENOSYS') return { fh: 0n, openFlags: 0 }
-    throw error
   }
 }
 

@@ -90,11 +90,11 @@ export class FuseClient {
   }
 
   async open(nodeid: U64, flags: number = abi.OPEN_FLAG.RDONLY): Promise<OpenReply> {
-    return readOpen(await this.#call(OP.OPEN, nodeid, [encode(abi.OpenIn, { flags })], abi.OpenOut.size))
+    return this.#open(OP.OPEN, nodeid, flags)
   }
 
   async opendir(nodeid: U64): Promise<OpenReply> {
-    return readOpen(await this.#call(OP.OPENDIR, nodeid, [encode(abi.OpenIn, {})], abi.OpenOut.size))
+    return this.#open(OP.OPENDIR, nodeid, abi.OPEN_FLAG.RDONLY)
   }
 
   /** One READ: at most `size` bytes; fewer only at the end of the file. */
@@ -184,6 +184,16 @@ export class FuseClient {
   #readLike(opcode: number, nodeid: U64, fh: U64, offset: U64, size: number): Promise<Uint8Array> {
     const args = encode(abi.ReadIn, { fh: BigInt(fh), offset: BigInt(offset), size })
     return this.#call(opcode, nodeid, [args], size)
+  }
+
+  /** ENOSYS says that nothing has to be opened, and a kernel goes on like this. */
+  async #open(opcode: number, nodeid: U64, flags: number): Promise<OpenReply> {
+    const args = encode(abi.OpenIn, { flags })
+    const reply = await this.frontend.request(opcode, nodeid, [args], abi.OpenOut.size, this.#options)
+    if (reply.error === 0) return readOpen(reply.body)
+    if (reply.error !== -ERRNO.ENOSYS) throw fuseError(opcode, nodeid, reply.error)
+    const folder = opcode === OP.OPENDIR ? abi.FOPEN.CACHE_DIR : 0
+    return { fh: 0n, openFlags: abi.FOPEN.KEEP_CACHE | folder }
   }
 
   async #call(

@@ -70,7 +70,8 @@ export async function startServices(context: ServicesContext): Promise<void> {
     device,
     lanes: options.lanes,
     entry: new URL('../fuse/lane-worker.js', import.meta.url),
-    xattrsPossible: true,
+    // Without an API nobody can mount or unmount.
+    fixedMounts: options.apisock === undefined && options.supervisor === undefined,
     snapshot: () => table.snapshot(),
     onColdReads: reads => coldReads.add(reads),
     quit: () => native.quit(),

@@ -37,7 +37,13 @@ t.test('what is agreed on', async t => {
       'INIT_EXT',
     ] as const)
       t.ok(out.flags & INIT_FLAG[flag], flag)
-    for (const flag of ['POSIX_LOCKS', 'AUTO_INVAL_DATA', 'WRITEBACK_CACHE', 'SUBMOUNTS'] as const)
+    for (const flag of [
+      'ATOMIC_O_TRUNC',
+      'POSIX_LOCKS',
+      'AUTO_INVAL_DATA',
+      'WRITEBACK_CACHE',
+      'SUBMOUNTS',
+    ] as const)
       t.notOk(out.flags & INIT_FLAG[flag], flag)
   }
 })

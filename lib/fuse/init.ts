@@ -1,5 +1,6 @@
 /**
- * INIT: what this server and a guest's kernel agree on. Stateless: a guest that reboots asks again and gets the same.
+ * INIT: what this server and a guest's kernel agree on. A guest that reboots asks again; of what it said only the flags
+ * it offers are kept, and a server that has not heard of them (it took over from another one) asks no less of it.
  */
 import { ERRNO } from '../base/errors.js'
 import {
@@ -16,13 +17,13 @@ import type { Replies } from './reply.js'
 import { AT_ARG_LENGTH, AT_RAW, type RingMemory } from './ring-memory.js'
 
 /**
- * What immutable content allows. Not among them: AUTO_INVAL_DATA and WRITEBACK_CACHE (files never change), locks (the
+ * What immutable content allows. Not among them: ATOMIC_O_TRUNC (a kernel that sends no OPEN would take the file for
+ * empty; without it a SETATTR asks for permission), AUTO_INVAL_DATA and WRITEBACK_CACHE (files never change), locks (the
  * kernel's own are right), POSIX_ACL (ACLs are ordinary attributes), SUBMOUNTS (the mounts that it makes are
  * writable even if the one above is not).
  */
 const WANTED =
   INIT_FLAG.ASYNC_READ |
-  INIT_FLAG.ATOMIC_O_TRUNC |
   INIT_FLAG.EXPORT_SUPPORT |
   INIT_FLAG.BIG_WRITES |
   INIT_FLAG.DO_READDIRPLUS |
@@ -51,7 +52,8 @@ const MINOR = word(InitIn.at.minor)
 const READAHEAD = word(InitIn.at.maxReadahead)
 const FLAGS = word(InitIn.at.flags)
 
-export function replyInit(ring: RingMemory, replies: Replies, at: number): void {
+/** Answers INIT, and leaves the flags that the kernel offers in `offered[0]`. */
+export function replyInit(ring: RingMemory, replies: Replies, at: number, offered: Uint32Array): void {
   const { u32 } = ring
   const got = u32[at + AT_ARG_LENGTH] as number
   if (got < INIT_IN_SHORT) return replies.error(at, -ERRNO.EINVAL)
@@ -62,6 +64,7 @@ export function replyInit(ring: RingMemory, replies: Replies, at: number): void 
   // A newer major: the kernel asks again with ours. An older one, or a minor with shorter structs: no.
   if (major < FUSE_VERSION || (major === FUSE_VERSION && minor < FUSE_MINOR_OLDEST))
     return replies.error(at, -ERRNO.EPROTO)
+  Atomics.store(offered, 0, major > FUSE_VERSION ? 0 : flags)
   const out = replies.struct(at, InitOut.size)
   u32[out + word(InitOut.at.major)] = FUSE_VERSION
   u32[out + word(InitOut.at.minor)] = FUSE_MINOR

@@ -49,7 +49,7 @@ function play(
     return next.length
   }
   if (first !== undefined) port1.postMessage(first)
-  new Lane({ turn }, ring.memory, tree, { port: port2, xattrsPossible: true }).run()
+  new Lane({ turn }, ring.memory, tree, { port: port2, offered: new SharedArrayBuffer(4) }).run()
   t.equal(turns.length, 0)
   port1.close()
 }

@@ -17,7 +17,10 @@ export interface LaneData {
   /** Counters of slot 0: a stripe per lane. */
   readonly counters: SharedArrayBuffer
   readonly port: MessagePort
-  readonly xattrsPossible: boolean
+  /** One word: the flags that the guest's kernel offered in INIT, for all lanes (init.ts). */
+  readonly offered: SharedArrayBuffer
+  /** The mounts that the lane starts with never change (Nodes.fixed). */
+  readonly fixedMounts: boolean
 }
 
 /** An image that a lane could not open, as plain data. */

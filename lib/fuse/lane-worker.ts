@@ -19,6 +19,7 @@ const tree = new Vfs<ImageHandle>(
   openRafs,
   opened => stripeOf(opened.counters, data.lane),
   stripeOf(data.counters, data.lane),
+  data.fixedMounts,
 )
 const ring = native.attachLane(data.deviceId, data.lane, memory.u8)
 new Lane(ring, memory, tree, data).run()

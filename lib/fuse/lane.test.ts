@@ -68,7 +68,7 @@ async function boot(t: Test, { lanes: laneCount = 1, requestQueues = 1 } = {}) {
     device,
     lanes: laneCount,
     entry,
-    xattrsPossible: true,
+    fixedMounts: false,
     snapshot: () => table.snapshot(),
     onColdReads: reads => cold.add(reads),
     quit: () => native.quit(),

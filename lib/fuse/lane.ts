@@ -37,13 +37,13 @@ export class Lane<Change extends Versioned> {
     ring: LaneRing,
     memory: RingMemory,
     tree: LaneTree<Change>,
-    data: Pick<LaneData, 'port' | 'xattrsPossible'>,
+    data: Pick<LaneData, 'port' | 'offered'>,
   ) {
     this.#ring = ring
     this.#port = data.port
     this.#tree = tree
     this.server = new Server(memory, tree, this.#deferrals, {
-      xattrsPossible: data.xattrsPossible,
+      offered: new Uint32Array(data.offered),
       onException: (opcode, nodeid, error) => this.#reportException(opcode, nodeid, error),
     })
   }

@@ -24,7 +24,7 @@ function start(options: Partial<LanesOptions<Script>> = {}) {
     device: { id, wakeLanes: () => undefined, stop: () => stopScriptedLanes(id) },
     lanes: 2,
     entry,
-    xattrsPossible: true,
+    fixedMounts: false,
     snapshot: () => {
       snapshots++
       return { version: current, acts: [] }

@@ -19,8 +19,8 @@ export interface LanesOptions<Change extends Versioned> {
   readonly lanes: number
   /** Module of the Worker (lane-worker.ts). */
   readonly entry: URL
-  /** False: no image can have xattrs (ServerOptions). */
-  readonly xattrsPossible: boolean
+  /** Nobody can change the mounts once the lanes have started (Nodes.fixed). */
+  readonly fixedMounts: boolean
   /** All mounts, for a lane that starts. */
   readonly snapshot: () => Change
   readonly onColdReads: (reads: ColdRead[]) => void
@@ -62,6 +62,7 @@ interface Waiter {
 export class Lanes<Change extends Versioned> {
   /** Counters of slot 0: pseudo folders and what belongs to no mount. */
   readonly counters: SharedArrayBuffer
+  readonly #offered = new SharedArrayBuffer(4)
   readonly #options: Required<LanesOptions<Change>>
   readonly #lanes: LaneState[] = []
   readonly #waiters = new Set<Waiter>()
@@ -122,7 +123,8 @@ export class Lanes<Change extends Versioned> {
       ring: new SharedArrayBuffer(RING_SIZE),
       counters: this.counters,
       port: port2,
-      xattrsPossible: this.#options.xattrsPossible,
+      offered: this.#offered,
+      fixedMounts: this.#options.fixedMounts,
     }
     // In the port before the Worker runs: the first thing that the lane reads.
     port1.postMessage(this.#options.snapshot())

@@ -6,6 +6,7 @@ import { newAttr, type ByteSink, type Nodes } from '../vfs/filesystem.js'
 import {
   ACCESS_MASK,
   GetxattrOut,
+  INIT_FLAG,
   LseekOut,
   OP,
   OPCODES,
@@ -51,7 +52,7 @@ export class RareOperations implements ByteSink {
   readonly #nodes: Nodes
   readonly #arena: Arena
   readonly #extents: Extents
-  readonly #xattrs: boolean
+  readonly #offered: Uint32Array
   readonly #attr = newAttr()
   readonly #size = { blocks: 0, files: 0 }
   /** A list of names that is being put together in the arena. */
@@ -64,22 +65,25 @@ export class RareOperations implements ByteSink {
     nodes: Nodes,
     arena: Arena,
     extents: Extents,
-    xattrsPossible: boolean,
+    offered: Uint32Array,
   ) {
     this.#ring = ring
     this.#replies = replies
     this.#nodes = nodes
     this.#arena = arena
     this.#extents = extents
-    this.#xattrs = xattrsPossible
+    this.#offered = offered
   }
 
   handle(at: number, index: number, opcode: number): void {
     const fixed = opcode < FIXED.length ? (FIXED[opcode] as number) : -ERRNO.ENOSYS
+    // Without an OPEN there is no NOFLUSH: a kernel asks once for all files then.
+    if (opcode === OP.FLUSH && ((this.#offered[0] as number) & INIT_FLAG.NO_OPEN_SUPPORT) !== 0)
+      return this.#replies.error(at, -ERRNO.ENOSYS)
     if (fixed === DONE) return this.#replies.inline(at, 0)
     if (fixed < 0) return this.#replies.error(at, fixed)
-    if (opcode === OP.INIT) return replyInit(this.#ring, this.#replies, at)
-    if (opcode === OP.LISTXATTR && !this.#xattrs) return this.#replies.error(at, -ERRNO.ENOSYS)
+    if (opcode === OP.INIT) return replyInit(this.#ring, this.#replies, at, this.#offered)
+    if (opcode === OP.LISTXATTR && !this.#nodes.xattrsPossible) return this.#replies.error(at, -ERRNO.ENOSYS)
     const status = this.#nodes.select(this.#ring.f64[(at + AT_NODEID) >> 1] as number)
     if (status < 0) return this.#replies.error(at, status)
     switch (opcode) {

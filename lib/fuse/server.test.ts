@@ -5,6 +5,8 @@ import {
   EntryOut,
   FOPEN,
   GetxattrOut,
+  INIT_FLAG,
+  InitIn,
   LseekOut,
   OP,
   OPCODES,
@@ -255,14 +257,63 @@ t.test('xattrs', async t => {
   t.equal(guest.request({ opcode: OP.LISTXATTR, nodeid: 1, size: 9 }).status, 0)
 })
 
-t.test('without xattrs on any image the guest is told so once', async t => {
-  const guest = new Guest({ xattrsPossible: false })
-  await guest.mount('/img', { file: { text: '' } })
-  for (const opcode of [OP.GETXATTR, OP.LISTXATTR])
-    t.equal(
-      guest.request({ opcode, nodeid: guest.walk('img/file').nodeid, name: 'a', size: 9 }).status,
-      -ERRNO.ENOSYS,
-    )
+t.test(
+  'mounts that never change: everything is lasting, what the image does not have is said once',
+  async t => {
+    const fixed = async (files: Record<string, MemoryEntry>) => {
+      const guest = new Guest({ fixed: true })
+      await guest.mount('/a/img', files)
+      return guest
+    }
+    const guest = await fixed({ file: { text: '' }, dir: { dir: {} } })
+    t.match(parseAttr(guest.request({ opcode: OP.GETATTR, nodeid: 1 }).body), { attrValid: LASTING })
+    t.match(guest.lookup(1, 'a'), { entryValid: LASTING, attrValid: LASTING })
+    t.match(guest.walk('a/img'), { entryValid: LASTING, attrValid: LASTING })
+    const missing = parseEntry(guest.request({ opcode: OP.LOOKUP, nodeid: 1, name: 'nothing' }).body)
+    t.match(missing, { nodeid: 0, entryValid: LASTING })
+    t.match(guest.open(1, 0, OP.OPENDIR), { openFlags: FOPEN.KEEP_CACHE | FOPEN.CACHE_DIR })
+    const { nodeid } = guest.walk('a/img/file')
+    for (const opcode of [OP.GETXATTR, OP.LISTXATTR])
+      for (const node of [1, nodeid])
+        t.equal(guest.request({ opcode, nodeid: node, name: 'a', size: 9 }).status, -ERRNO.ENOSYS)
+
+    const tagged = await fixed(root)
+    const ask = (path: string) =>
+      tagged.request({ opcode: OP.GETXATTR, nodeid: tagged.walk(path).nodeid, name: 'user.a', size: 90 })
+    t.equal(ask('a').status, -ERRNO.ENODATA, 'a pseudo folder has none, but the image has')
+    t.equal(ask('a/img/tagged').status, 0)
+  },
+)
+
+t.test('a kernel that can do without is told not to send OPEN, FLUSH and OPENDIR', async t => {
+  const init = (guest: Guest, flags: number) => {
+    const args = new Uint8Array(InitIn.size)
+    InitIn.write(args, { major: 7, minor: 41, flags })
+    t.equal(guest.request({ opcode: OP.INIT, nodeid: 0, args }).status, 0)
+  }
+  const able = INIT_FLAG.NO_OPEN_SUPPORT | INIT_FLAG.NO_OPENDIR_SUPPORT
+  for (const fixed of [false, true]) {
+    const guest = new Guest({ fixed })
+    await guest.mount('/img', root)
+    const [file, folder] = [guest.walk('img/hello').nodeid, guest.walk('img/dir').nodeid]
+    t.match(guest.open(file), { fh: 0 }, 'before INIT')
+    t.equal(guest.request({ opcode: OP.FLUSH, nodeid: file }).status, 0)
+    init(guest, able)
+    t.equal(guest.open(file), -ERRNO.ENOSYS)
+    t.equal(guest.request({ opcode: OP.FLUSH, nodeid: file }).status, -ERRNO.ENOSYS)
+    for (const flags of [OPEN_FLAG.WRONLY, OPEN_FLAG.RDWR, OPEN_FLAG.TRUNC])
+      t.equal(guest.open(file, flags), -ERRNO.EROFS, 'an answer for all files is given to readers only')
+    t.equal(guest.open(folder), -ERRNO.EISDIR)
+    t.equal(guest.open(2 ** 40), -ERRNO.ESTALE)
+    // The kernel would keep the listings of folders in which mounts come and go.
+    if (fixed) t.equal(guest.open(folder, 0, OP.OPENDIR), -ERRNO.ENOSYS)
+    else t.match(guest.open(folder, 0, OP.OPENDIR), { openFlags: FOPEN.KEEP_CACHE | FOPEN.CACHE_DIR })
+    t.equal(guest.open(file, 0, OP.OPENDIR), -ERRNO.ENOTDIR)
+
+    init(guest, 0)
+    t.match(guest.open(file), { fh: 0 }, 'another kernel has booted')
+    t.match(guest.open(folder, 0, OP.OPENDIR), { fh: 0 })
+  }
 })
 
 t.test('STATFS: of the image, or of all', async t => {

@@ -8,7 +8,18 @@
  */
 import { ERRNO } from '../base/errors.js'
 import { newAttr, type Nodes } from '../vfs/filesystem.js'
-import { AttrOut, EntryOut, FOPEN, FUSE_ROOT_ID, METRIC, MODE, OP, OPEN_FLAG, OpenOut } from './abi.js'
+import {
+  AttrOut,
+  EntryOut,
+  FOPEN,
+  FUSE_ROOT_ID,
+  INIT_FLAG,
+  METRIC,
+  MODE,
+  OP,
+  OPEN_FLAG,
+  OpenOut,
+} from './abi.js'
 import { Arena } from './arena.js'
 import {
   BYTES_READ,
@@ -53,11 +64,8 @@ const FILE_OPEN = FOPEN.KEEP_CACHE | FOPEN.NOFLUSH
 const FOLDER_OPEN = FOPEN.KEEP_CACHE | FOPEN.CACHE_DIR
 
 export interface ServerOptions {
-  /**
-   * False: no image of this daemon can have extended attributes. GETXATTR and LISTXATTR are answered with ENOSYS then, and
-   * a guest asks once instead of for each file, for the life of its mount.
-   */
-  readonly xattrsPossible: boolean
+  /** One word that all lanes share: the flags that the guest's kernel offered in INIT. */
+  readonly offered: Uint32Array
   /** Called for a request that ended in an exception; off the path, may allocate. */
   readonly onException: (opcode: number, nodeid: number, error: unknown) => void
 }
@@ -71,20 +79,20 @@ export class Server {
   readonly #directories: Directories
   readonly #rare: RareOperations
   readonly #attr = newAttr()
-  readonly #xattrs: boolean
+  readonly #offered: Uint32Array
   readonly #onException: ServerOptions['onException']
 
   constructor(ring: RingMemory, nodes: Nodes, deferrals: Deferrals, options: ServerOptions) {
     this.#ring = ring
     this.#nodes = nodes
     this.#deferrals = deferrals
-    this.#xattrs = options.xattrsPossible
+    this.#offered = options.offered
     this.#onException = options.onException
     this.#replies = new Replies(ring)
     this.#extents = new Extents(ring)
     const arena = new Arena()
     this.#directories = new Directories(ring, this.#replies, nodes, arena, this.#extents)
-    this.#rare = new RareOperations(ring, this.#replies, nodes, arena, this.#extents, options.xattrsPossible)
+    this.#rare = new RareOperations(ring, this.#replies, nodes, arena, this.#extents, options.offered)
   }
 
   /** The mounts have changed: listings encoded before are void. */
@@ -137,7 +145,9 @@ export class Server {
     const metric = opcode < METRIC_OF_OPCODE.length ? (METRIC_OF_OPCODE[opcode] as number) : METRIC.NONE
     if (metric === METRIC.NONE) return
     this.#count(HITS + metric)
-    if ((this.#ring.i32[at + AT_STATUS] as number) < 0) this.#count(ERRORS + metric)
+    const status = this.#ring.i32[at + AT_STATUS] as number
+    // ENOSYS is no failure: it tells the guest that it need not ask.
+    if (status < 0 && status !== -ERRNO.ENOSYS) this.#count(ERRORS + metric)
   }
 
   /** Moves the cursor to the request's node. False: there is none, and the reply says so. */
@@ -207,6 +217,15 @@ export class Server {
     this.#deferrals.push(f64[(at + AT_TICKET) >> 1] as number, nodes.slot, nodes.ino, offset, extents)
   }
 
+  #isOffered(flag: number): boolean {
+    return ((this.#offered[0] as number) & flag) !== 0
+  }
+
+  /**
+   * A kernel that offers it is told with ENOSYS that nothing has to be opened: it sends no OPEN, RELEASE and FLUSH any
+   * more, and keeps pages as if KEEP_CACHE had been said. On a mount that is not read-only it then finds out with the
+   * first WRITE or SETATTR, not when a file is opened, that nothing can be written.
+   */
   #open(at: number): void {
     if (!this.#select(at)) return
     const nodes = this.#nodes
@@ -216,6 +235,7 @@ export class Server {
     const status = nodes.getattr(this.#attr)
     if (status < 0) return this.#replies.error(at, status)
     if ((this.#attr.mode & MODE.TYPE) === MODE.DIR) return this.#replies.error(at, -ERRNO.EISDIR)
+    if (this.#isOffered(INIT_FLAG.NO_OPEN_SUPPORT)) return this.#replies.error(at, -ERRNO.ENOSYS)
     this.#ring.u32[this.#replies.struct(at, OpenOut.size) + OPEN_FLAGS_WORD] = FILE_OPEN
   }
 
@@ -225,6 +245,9 @@ export class Server {
     const status = nodes.getattr(this.#attr)
     if (status < 0) return this.#replies.error(at, status)
     if ((this.#attr.mode & MODE.TYPE) !== MODE.DIR) return this.#replies.error(at, -ERRNO.ENOTDIR)
+    // The kernel then keeps the listing of every folder for ever, those with mount points in them as well.
+    if (nodes.fixed && this.#isOffered(INIT_FLAG.NO_OPENDIR_SUPPORT))
+      return this.#replies.error(at, -ERRNO.ENOSYS)
     const out = this.#replies.struct(at, OpenOut.size)
     this.#replies.put64(out, this.#listingHandle())
     this.#ring.u32[out + OPEN_FLAGS_WORD] = nodes.shifting ? 0 : FOLDER_OPEN
@@ -248,7 +271,7 @@ export class Server {
   }
 
   #getxattr(at: number, index: number): void {
-    if (!this.#xattrs) return this.#replies.error(at, -ERRNO.ENOSYS)
+    if (!this.#nodes.xattrsPossible) return this.#replies.error(at, -ERRNO.ENOSYS)
     if (!this.#select(at)) return
     const { u32, u8 } = this.#ring
     const nodes = this.#nodes

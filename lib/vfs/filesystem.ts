@@ -124,6 +124,10 @@ export interface Nodes {
   readonly generation: number
   /** This lane's counters of the mount (lib/fuse/counters.ts). */
   readonly counters: Float64Array
+  /** No mount appears or goes any more: nothing is fleeting or shifting. */
+  readonly fixed: boolean
+  /** False: no node has extended attributes, now and for ever. */
+  readonly xattrsPossible: boolean
   /** Folder: mounts lie or can appear in it, so its listing must not be cached. */
   readonly shifting: boolean
   /** Folder: every name in it, or missing from it, can mean something else the next moment. */

@@ -87,6 +87,9 @@ export class Vfs<Image> implements Nodes {
   /** Slot 0. */
   readonly #own: Mounted
 
+  readonly fixed: boolean
+  xattrsPossible = true
+
   // The cursor.
   #mounted: Mounted
   fs: FileSystem = this.#pseudo
@@ -106,14 +109,16 @@ export class Vfs<Image> implements Nodes {
       this.#folderEntry(ino, mode, bytes, start, length, next),
   }
 
-  /** `countersOf` picks a lane's part of a mount's counters; `counters` is for slot 0. */
+  /** `countersOf` picks a lane's part of a mount's counters; `counters` is for slot 0. `fixed`: `apply` is called once. */
   constructor(
     open: (image: Image) => FileSystem,
     countersOf: (opened: OpenedSlot<Image>) => Float64Array,
     counters: Float64Array,
+    fixed = false,
   ) {
     this.#open = open
     this.#countersOf = countersOf
+    this.fixed = fixed
     const volume = this.#newVolume(this.#pseudo)
     const self = { slot: 0, generation: 0, volume: 0, folder: ROOT_INO }
     this.#own = new Mounted(self, volume, counters)
@@ -137,13 +142,13 @@ export class Vfs<Image> implements Nodes {
     return this.#mounted.counters
   }
   get attrFleeting(): boolean {
-    return this.#mounted.slot === 0 || this.nodeid === ROOT_INO
+    return !this.fixed && (this.#mounted.slot === 0 || this.nodeid === ROOT_INO)
   }
   get childrenFleeting(): boolean {
-    return this.#mounted.slot === 0 || this.nodeid === ROOT_INO
+    return !this.fixed && (this.#mounted.slot === 0 || this.nodeid === ROOT_INO)
   }
   get shifting(): boolean {
-    return this.childrenFleeting || this.#graftHere() !== undefined
+    return !this.fixed && (this.childrenFleeting || this.#graftHere() !== undefined)
   }
 
   select(nodeid: number): number {
@@ -161,7 +166,7 @@ export class Vfs<Image> implements Nodes {
 
   enter(bytes: Uint8Array, start: number, length: number): number {
     if (isDot(bytes, start, length)) {
-      this.entryFleeting = true
+      this.entryFleeting = !this.fixed
       return 0
     }
     if (isDotDot(bytes, start, length)) return this.#up()
@@ -169,7 +174,7 @@ export class Vfs<Image> implements Nodes {
     const child = graft === undefined ? undefined : this.#pseudo.find(graft, bytes, start, length)
     if (child !== undefined) {
       this.#moveTo(child)
-      this.entryFleeting = true
+      this.entryFleeting = !this.fixed
       return 0
     }
     const mounted = this.#mounted
@@ -229,8 +234,14 @@ export class Vfs<Image> implements Nodes {
       if (folder !== undefined) this.#settle(folder)
     }
     this.#version = change.version
+    this.xattrsPossible = !this.fixed || failures.length > 0 || this.#anyXattrs()
     this.#moveTo(this.#pseudo.root)
     return failures
+  }
+
+  #anyXattrs(): boolean {
+    for (const { fs } of this.#volumes.values()) if (fs.hasXattrs) return true
+    return false
   }
 
   #newVolume(fs: FileSystem): Volume {
@@ -338,7 +349,7 @@ export class Vfs<Image> implements Nodes {
 
   #up(): number {
     const mounted = this.#mounted
-    this.entryFleeting = true
+    this.entryFleeting = !this.fixed
     if (mounted.slot === 0 || this.ino === mounted.fs.rootIno) {
       const folder = this.#pseudo.get(mounted.slot === 0 ? this.ino : mounted.folder)
       if (folder === undefined) return -ERRNO.ESTALE

@@ -83,14 +83,15 @@ export class Guest {
   slept = 0
   #file = 0
 
-  constructor(options: { readonly xattrsPossible?: boolean; readonly slotLimit?: number } = {}) {
+  constructor(options: { readonly fixed?: boolean; readonly slotLimit?: number } = {}) {
     this.vfs = new Vfs<MemoryImage>(
       image => new MemoryFs(image),
       opened => stripeOf(opened.counters, 0),
       stripeOf(this.counters, 0),
+      options.fixed,
     )
     this.server = new Server(this.ring.memory, this.vfs, this.deferrals, {
-      xattrsPossible: options.xattrsPossible ?? true,
+      offered: new Uint32Array(1),
       onException: (_opcode, _nodeid, error) => this.exceptions.push(error),
     })
     this.table = new MountTable<MemoryImage>({

@@ -18,5 +18,6 @@ const tree = new Vfs<MemoryImage>(
   image => new MemoryFs(image),
   opened => stripeOf(opened.counters, data.lane),
   stripeOf(data.counters, data.lane),
+  data.fixedMounts,
 )
 new Lane(native.attachLane(data.deviceId, data.lane, memory.u8), memory, tree, data).run()
