@@ -131,6 +131,11 @@ program
   .option('--fs-version <n>', 'RAFS version of the image', Number, 6)
   .option('--only <text>', 'workloads whose name contains this', '')
   .option('--server <name>', 'only nydus-ts, nydusd or virtiofsd', '')
+  .option(
+    '--mount <options>',
+    'of mount(8) in the guest; with rw a kernel asks for access times after each read of a folder',
+    'ro',
+  )
   .option('--args <words>', 'more arguments for our nydusd', '')
   .option('--json <file>', 'counts as JSON', '.cache/bench/requests.json')
   .action(
@@ -139,6 +144,7 @@ program
       fsVersion: number
       only: string
       server: string
+      mount: string
       args: string
       json: string
     }) => {

@@ -26,6 +26,8 @@ export interface RequestsOptions {
   readonly only: string
   /** Only the server with exactly this name. */
   readonly server: string
+  /** Options of mount(8). */
+  readonly mount: string
   /** More arguments for our nydusd. */
   readonly serverArguments: readonly string[]
 }
@@ -139,7 +141,7 @@ export async function runRequests(
       echo 't:${PROBE} fuse_request_send opcode=req->in.h.opcode nodeid=req->in.h.nodeid' >>${TRACING}/dynamic_events`)
     for (const { name, command, shows } of WORKLOADS.filter(({ name }) => name.includes(options.only)))
       for (const { kind } of servers) {
-        await guest.mount(kind.name, '/mnt')
+        await guest.sh(`mount -t virtiofs -o ${options.mount} ${kind.name} /mnt`)
         await guest.sh('mount -t tmpfs tmpfs /mnt/tmp && mount --bind /dev /mnt/dev')
         for (const round of [1, 2] as const) {
           say(`${name}, run ${round}, ${kind.name}`)
