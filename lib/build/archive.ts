@@ -44,7 +44,7 @@ export async function openRaw(path: string): Promise<RawArchive> {
 export function hashed(
   pieces: AsyncIterable<Buffer>,
   hash: Hash,
-): { readonly pieces: AsyncIterable<Buffer>; identity(): { id: string; size: number } } {
+): { readonly pieces: AsyncIterable<Buffer>; readonly identity: () => { id: string; size: number } } {
   let size = 0
   return {
     pieces: (async function* () {

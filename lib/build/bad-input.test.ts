@@ -40,7 +40,7 @@ async function tarOf(...entries: readonly Entry[]): Promise<Buffer> {
 const file = (name: string, content = Buffer.from(name)): Entry => ({ name, content, size: content.length })
 
 /** A folder with sources, and one for outputs. */
-function places(t: Test): { dir: string; out: string; at(name: string): string } {
+function places(t: Test): { dir: string; out: string; at: (name: string) => string } {
   const dir = tempDir(t)
   const out = join(dir, 'out')
   mkdirSync(out)

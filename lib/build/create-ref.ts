@@ -31,7 +31,7 @@ interface Layer {
   /** Reads one chunk of `entry` and tells `writer` where it was. */
   readChunk(entry: TarEntry, into: Uint8Array, writer: RefWriter): Promise<void>
   /** sha256 and bytes of what was read. */
-  identity(): { id: string; size: number }
+  readonly identity: () => { id: string; size: number }
 }
 
 async function openLayer(options: LayerOptions): Promise<Layer> {

@@ -141,16 +141,13 @@ t.test('a ring that cannot be believed is fenced off, the others go on, a reset 
   const fuse = await boot(t)
   const { frontend } = fuse
   const cases: readonly [what: string, attack: (f: Forger) => void][] = [
-    ...BROKEN.map(
-      ([what, forge]) =>
-        [
-          what,
-          (f: Forger) => {
-            forge(f)
-            f.expose(0)
-          },
-        ] as const,
-    ),
+    ...BROKEN.map(([what, forge]): [what: string, attack: (f: Forger) => void] => [
+      what,
+      f => {
+        forge(f)
+        f.expose(0)
+      },
+    ]),
     ['a head outside of the table', f => f.expose(60_000)],
     ['an index that jumps', f => f.expose(0, 30_000)],
   ]

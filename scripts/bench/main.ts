@@ -1,4 +1,4 @@
-/** `npm run bench [-- hot | build | cold | requests] [options]`: benchmarks against the installed peers, in one run. */
+/** `npm run bench [-- hot | latency | build | cold | requests] [options]`: benchmarks against the installed peers, in one run. */
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
@@ -7,6 +7,7 @@ import { Command } from 'commander'
 import { buildTable, runBuild } from './build.js'
 import { coldTable, runCold } from './cold.js'
 import { runHot } from './hot.js'
+import { latencyTable, runLatency } from './latency.js'
 import { hotTable } from './report.js'
 import { requestsTable, runRequests } from './requests.js'
 
@@ -48,6 +49,16 @@ program
       process.stdout.write(`${machine}, commit ${commit}\n${hotTable(report)}\n`)
     },
   )
+program
+  .command('latency')
+  .description('from start to first read; warm reads while cold ones wait for a slow backend')
+  .option('--rounds <n>', 'rounds, of which medians are taken', Number, 5)
+  .option('--json <file>', 'figures as JSON', '.cache/bench/latency.json')
+  .action(async (options: { rounds: number; json: string }) => {
+    const report = await runLatency(options.rounds, '.cache/bench/hot')
+    writeFileSync(options.json, `${JSON.stringify(report, null, 1)}\n`)
+    process.stdout.write(`${latencyTable(report)}\n`)
+  })
 program
   .command('build')
   .description('building images: time, memory and size beside the reference nydus-image')
