@@ -6,6 +6,7 @@ import { closeSync, mkdtempSync, openSync, readSync, rmSync, statSync } from 'no
 import { createServer, type Server as HttpServer } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { VhostFrontend } from '../../addon/test/frontend.js'
 import { FuseClient } from '../../addon/test/fuse-client.js'
 import type { BenchResult } from '../../addon/test/native-frontend.js'
@@ -20,6 +21,7 @@ const COLD_READS = 64
 /** A cold read waits for longer than a measurement takes. */
 const SLOW_MS = 4000
 const MEASURE_S = 1
+const SETTLE_MS = 300
 
 export interface LatencyReport {
   /** By server: milliseconds from spawn to the first 4 KiB, medians. */
@@ -53,10 +55,13 @@ async function connect(
 /** A backend that answers ranges of the files of a folder after `delayMs`, which may change. */
 class SlowBackend {
   delayMs = 0
+  /** Requests so far; whoever wants to count from some moment on sets it to 0. */
+  asked = 0
   readonly #server: HttpServer
 
   constructor(folder: string) {
     this.#server = createServer((request, response) => {
+      this.asked++
       const path = join(folder, request.url ?? '')
       const { size } = statSync(path)
       const range = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? '')
@@ -135,11 +140,15 @@ async function warmBesideCold(
       await frontend.bench({ ...load, seconds: MEASURE_S / 4 })
       results.alone.push(await frontend.bench({ ...load, seconds: MEASURE_S }))
       backend.delayMs = SLOW_MS
+      backend.asked = 0
       let waiting = COLD_READS
       const cold = Array.from({ length: COLD_READS }, async (_, i) => {
         await fuse.read(nodeid, 0n, 2 * WARM + i * MIB, 4096)
         waiting--
       })
+      // All of them have been handed to the backend: what is measured is the wait, not the way there.
+      while (backend.asked === 0) await sleep(10)
+      await sleep(SETTLE_MS)
       results.beside.push(await frontend.bench({ ...load, seconds: MEASURE_S }))
       if (waiting !== COLD_READS) throw new Error('cold reads were answered while warm ones were measured')
       await Promise.all(cold)
