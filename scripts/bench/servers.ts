@@ -3,7 +3,7 @@
  * a vhost-user socket of its own and serves the same tree.
  */
 import { spawn, type ChildProcess } from 'node:child_process'
-import { existsSync, readFileSync, statSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -102,6 +102,14 @@ export const SERVERS: readonly ServerKind[] = [
   },
 ]
 
+/** Whether somebody listens there: a socket that is only bound refuses connections (proc(5): flag 0x10000). */
+function listens(socket: string): boolean {
+  const line = readFileSync('/proc/net/unix', 'latin1')
+    .split('\n')
+    .find(at => at.endsWith(` ${socket}`))
+  return line?.split(' ')[3] === '00010000'
+}
+
 /** A running server. */
 export class Server {
   readonly kind: ServerKind
@@ -159,7 +167,7 @@ export class Server {
   async #listening(): Promise<void> {
     for (let tries = 0; tries < 2000; tries++) {
       if (this.#child.exitCode !== null) throw new Error(`${this.kind.name} ended: ${this.#stderr}`)
-      if (existsSync(this.socket) && statSync(this.socket).isSocket()) return
+      if (listens(this.socket)) return
       await sleep(5)
     }
     throw new Error(`${this.kind.name} does not listen on ${this.socket}: ${this.#stderr}`)
