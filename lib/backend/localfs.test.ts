@@ -52,7 +52,7 @@ t.test('a truncated blob is an error that says where; repaired, it is read', asy
   truncateSync(join(dir, 'blob'), 7)
   await t.rejects(read(reader, 5, 5), {
     code: 'BACKEND_SHORT_READ',
-    message: `blob blob: 5 bytes at 5 wanted, but ${join(dir, 'blob')} ends at 7; the file is truncated`,
+    message: `blob blob in ${join(dir, 'blob')}: 5 bytes at 5 wanted, but it ends at 7; it is truncated`,
   })
   writeFileSync(join(dir, 'new'), 'abcdefghij')
   renameSync(join(dir, 'new'), join(dir, 'blob'))
