@@ -24,8 +24,17 @@ export function resourcesOf(pid: number): Resources {
   return { descriptors, sockets, threads: readdirSync(`/proc/${pid}/task`).length }
 }
 
-export function residentKiB(pid: number): number {
-  const line = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))
-  if (line?.[1] === undefined) throw new RangeError(`/proc/${pid}/status has no VmRSS`)
+function statusKiB(pid: number, field: string): number {
+  const line = new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(readFileSync(`/proc/${pid}/status`, 'latin1'))
+  if (line?.[1] === undefined) throw new RangeError(`/proc/${pid}/status has no ${field}`)
   return Number(line[1])
+}
+
+export function residentKiB(pid: number): number {
+  return statusKiB(pid, 'VmRSS')
+}
+
+/** Memory of the process's own; pages of files that it has mapped come and go with what is read. */
+export function anonymousKiB(pid: number): number {
+  return statusKiB(pid, 'RssAnon')
 }

@@ -6,6 +6,7 @@
  * Every request takes the next fault of the queue, or the standing one, and is written down: a test counts them.
  */
 import {
+  type ClientRequest,
   createServer,
   type IncomingMessage,
   request as httpRequest,
@@ -59,6 +60,7 @@ export class FaultProxy {
   #standing: Fault | ((request: IncomingMessage) => Fault) = 'pass'
   readonly #queue: Fault[] = []
   readonly #upstream: URL | undefined
+  readonly #onward = new Set<ClientRequest>()
   readonly #sockets = new Set<Socket>()
   #server: Server | undefined
   #port = 0
@@ -117,6 +119,7 @@ export class FaultProxy {
     this.#server = undefined
     const closed = new Promise(resolve => server.close(resolve))
     for (const socket of this.#sockets) socket.resetAndDestroy()
+    for (const onward of this.#onward) onward.destroy()
     await closed
   }
 
@@ -149,6 +152,8 @@ export class FaultProxy {
   }
 
   #forward(request: IncomingMessage, body: Buffer, fault: Fault, response: ServerResponse): void {
+    // Closed while its body was read: nobody would end the way onward.
+    if (response.destroyed) return
     const target = new URL(request.url ?? '/', this.#upstream)
     if (this.#upstream !== undefined) target.host = this.#upstream.host
     const headers = { ...request.headers, connection: 'close' }
@@ -161,6 +166,8 @@ export class FaultProxy {
       else response.writeHead(502).end()
     })
     response.on('close', () => onward.destroy())
+    this.#onward.add(onward)
+    onward.on('close', () => this.#onward.delete(onward))
     onward.end(body)
   }
 
