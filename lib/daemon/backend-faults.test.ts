@@ -21,6 +21,10 @@ const server = await BlobServer.start(blob)
 const daemon = await startDaemon(t)
 const fuse = await connectGuest(t, daemon)
 t.teardown(() => server.stop())
+// A connection of a killed proxy may stay half closed in this process, which then would not end by itself.
+t.teardown(() => {
+  setTimeout(() => process.exit(), 2000).unref()
+})
 let mounts = 0
 
 interface Rig {
