@@ -7,7 +7,7 @@ import { daemonFor, guestFor, showsFixture } from '../stage.js'
 const REBOOTS = Number(process.env['REBOOTS'] ?? 4)
 const WARM_UP = 2
 /** What V8 and malloc may keep; a boot that stays would cost as much each time. */
-const BOUND_KIB = 24 << 10
+const BOUND_KIB = 8 << 10
 
 const fixture = fixtureNamed('v6-zstd-blake3')
 const daemon = await daemonFor(t, ['virtiofs', '--request-queues', '2'])

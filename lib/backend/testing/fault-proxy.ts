@@ -6,7 +6,6 @@
  * Every request takes the next fault of the queue, or the standing one, and is written down: a test counts them.
  */
 import {
-  type ClientRequest,
   createServer,
   type IncomingMessage,
   request as httpRequest,
@@ -60,7 +59,6 @@ export class FaultProxy {
   #standing: Fault | ((request: IncomingMessage) => Fault) = 'pass'
   readonly #queue: Fault[] = []
   readonly #upstream: URL | undefined
-  readonly #onward = new Set<ClientRequest>()
   readonly #sockets = new Set<Socket>()
   #server: Server | undefined
   #port = 0
@@ -118,8 +116,11 @@ export class FaultProxy {
     if (server === undefined) return
     this.#server = undefined
     const closed = new Promise(resolve => server.close(resolve))
-    for (const socket of this.#sockets) socket.resetAndDestroy()
-    for (const onward of this.#onward) onward.destroy()
+    for (const socket of this.#sockets) {
+      // libuv refuses to reset a socket that is shut down for writing, and Node then never closes it.
+      if (socket.writableEnded) socket.destroy()
+      else socket.resetAndDestroy()
+    }
     await closed
   }
 
@@ -166,8 +167,6 @@ export class FaultProxy {
       else response.writeHead(502).end()
     })
     response.on('close', () => onward.destroy())
-    this.#onward.add(onward)
-    onward.on('close', () => this.#onward.delete(onward))
     onward.end(body)
   }
 
