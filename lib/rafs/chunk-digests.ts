@@ -2,7 +2,7 @@
  * Digests of a v6 image's chunks, from the chunk table of its bootstrap (rafs-v6.md §8).
  *
  * The table is sorted by digest, so it is searched through a hash table over (blob, chunk number). That is made at
- * the first question: an image whose chunks nobody validates never pays for it. It takes 8 to 16 bytes a chunk.
+ * the first question: an image whose chunks are in the cache never pays for it. It takes 8 to 16 bytes a chunk.
  */
 import { randomInt } from 'node:crypto'
 import type { Bootstrap } from './bootstrap.js'

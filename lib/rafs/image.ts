@@ -33,7 +33,7 @@ export interface ImageOptions {
   readonly workDir?: string
   /** `enable_xattr`. */
   readonly xattrs: boolean
-  /** `digest_validate`: v5 inode digests are checked, chunk digests of v6 come with every want. */
+  /** `digest_validate`: inode digests of v5 are checked. Digests of chunks come with every want, whatever this says. */
   readonly validate: boolean
 }
 
@@ -71,8 +71,7 @@ export class RafsImage {
     this.#options = options
     this.#boot = new Bootstrap(native.mapFile(file.file.fd, file.length, 'r'), file.length, file.name)
     this.#super = readSuper(this.#boot, file.stem)
-    this.#digests =
-      options.validate && this.#super.version === 6 ? new ChunkDigests(this.#boot, this.#super) : undefined
+    this.#digests = this.#super.version === 6 ? new ChunkDigests(this.#boot, this.#super) : undefined
     this.reader = new RafsReader(this.#boot, this.#super, new Blobs(this.#super.blobs, [], []), {
       bootstrapFile: 0,
       xattrs: true,
@@ -139,7 +138,7 @@ export class RafsImage {
     return resolveWant(this.#boot, this.#super, blob, ref, this.#digests)
   }
 
-  /** Digest of a chunk from the chunk table of a v6 bootstrap; undefined when there is none or `validate` is off. */
+  /** Digest of a chunk from the chunk table of a v6 bootstrap; undefined when there is none. */
   chunkDigest(blob: number, index: number): Uint8Array | undefined {
     return this.#digests?.get(blob, index)
   }
