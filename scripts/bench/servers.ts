@@ -188,10 +188,10 @@ export class Server {
     return { all: kib('VmRSS') * 1024, anonymous: kib('RssAnon') * 1024 }
   }
 
-  async stop(): Promise<void> {
+  async stop(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
     if (this.#child.exitCode !== null) return
     const ended = new Promise(resolve => this.#child.once('exit', resolve))
-    this.#child.kill('SIGKILL')
+    this.#child.kill(signal)
     await ended
   }
 }

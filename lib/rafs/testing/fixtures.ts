@@ -1,14 +1,14 @@
 /** The reference builder's images (vm-tests/fixtures), and what they must show. */
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { projectRoot } from '../../../vm-tests/project.js'
 import type { BlobInfo } from '../../cache/cache.js'
 import { Blobs } from '../blobs.js'
 import { Bootstrap } from '../bootstrap.js'
 import { RafsReader, type ReaderOptions } from '../reader.js'
 import { readSuper, type RafsSuper } from '../super.js'
 
-const ROOT = fileURLToPath(new URL('../../../vm-tests/fixtures/', import.meta.url))
+const ROOT = join(projectRoot, 'vm-tests/fixtures')
 
 export interface Expected {
   readonly path: string
