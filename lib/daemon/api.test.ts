@@ -32,7 +32,7 @@ class FakeControl implements Control {
   readonly metrics = {
     global: (id?: string) => (this.#note('global', id), { id: id ?? '/' }),
     files: (id: string | undefined, latest: boolean) => (this.#note('files', id, latest), latest ? [] : {}),
-    pattern: (id?: string) => (this.#note('pattern', id), []),
+    pattern: (id: string | undefined, paths: boolean) => (this.#note('pattern', id, paths), []),
     backend: (id?: string) => (this.#note('backend', id), {}),
     blobcache: (id?: string) => (this.#note('blobcache', id), {}),
     inflight: () => (this.#note('inflight'), this.inflight),
@@ -133,7 +133,8 @@ t.test('every command: what reaches the daemon, and the status', async t => {
     ['GET', '/api/v1/metrics?id=/a', undefined, 200, [['global', '/a']]],
     ['GET', '/api/v1/metrics/files?id=/a&latest=true', undefined, 200, [['files', '/a', true]]],
     ['GET', '/api/v1/metrics/files?latest=false', undefined, 200, [['files', undefined, false]]],
-    ['GET', '/api/v1/metrics/pattern?id=%2F', undefined, 200, [['pattern', '/']]],
+    ['GET', '/api/v1/metrics/pattern?id=%2F', undefined, 200, [['pattern', '/', false]]],
+    ['GET', '/api/v1/metrics/pattern?paths=true', undefined, 200, [['pattern', undefined, true]]],
     ['GET', '/api/v1/metrics/backend', undefined, 200, [['backend', undefined]]],
     ['GET', '/api/v1/metrics/blobcache?id=/17', undefined, 200, [['blobcache', '/17']]],
     ['GET', '/api/v1/metrics/inflight', undefined, 204, [['inflight']]],

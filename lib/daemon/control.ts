@@ -47,7 +47,8 @@ export interface Metrics {
   /** `id`: the mountpoint; without it there must be exactly one. Throws METRICS_NO_COUNTER. */
   global(id?: string): object
   files(id: string | undefined, latest: boolean): object
-  pattern(id?: string): object
+  /** `paths`: with a name of each file. */
+  pattern(id: string | undefined, paths: boolean): object | Promise<object>
   backend(id?: string): object
   /** `id`: the configuration's `id`. */
   blobcache(id?: string): object

@@ -18,12 +18,14 @@ interface Loaded {
 export class Images {
   readonly #settings: SettingsStore
   readonly #log: Log
+  readonly #lanes: number
   #loading: Promise<Loaded> | undefined
   #cache: CacheManager | undefined
 
-  constructor(settings: SettingsStore, log: Log) {
+  constructor(settings: SettingsStore, log: Log, lanes: number) {
     this.#settings = settings
     this.#log = log
+    this.#lanes = lanes
   }
 
   /** Loads the code, for a mount that will come. */
@@ -34,7 +36,12 @@ export class Images {
   /** `log` names the mount. Throws NydusError RAFS_*, CACHE_*, BACKEND_*. */
   async open(source: string, config: NydusConfig, log: Log): Promise<Instance> {
     const { cache, Instance } = await this.#load()
-    return await Instance.open(source, config, { cache, settings: this.#settings, log })
+    return await Instance.open(source, config, {
+      cache,
+      settings: this.#settings,
+      log,
+      lanes: this.#lanes,
+    })
   }
 
   /** Counters of the cache by configuration id; without an id: the only ones there are. */

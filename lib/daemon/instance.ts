@@ -6,12 +6,13 @@ import { openBackend } from '../backend/open.js'
 import type { Backend } from '../backend/backend.js'
 import { NydusError, explain } from '../base/errors.js'
 import type { Log } from '../base/log.js'
+import { FileRecords, newFileTable, type FileTable } from '../fuse/file-records.js'
 import type { BlobCache, Fetched } from '../cache/cache.js'
 import type { CacheManager } from '../cache/manager.js'
 import type { ImageHandle } from '../rafs/handle.js'
 import { RafsImage } from '../rafs/image.js'
 import type { ColdFetched, ColdPlacement } from '../vfs/cold-reads.js'
-import type { ColdWant } from '../vfs/filesystem.js'
+import type { ColdWant, FileNotes } from '../vfs/filesystem.js'
 import type { NydusConfig } from './config.js'
 import { prefetchImage } from './prefetch-image.js'
 import { ReadLatency } from './read-latency.js'
@@ -22,6 +23,8 @@ export interface InstanceContext {
   readonly cache: CacheManager
   readonly settings: SettingsStore
   readonly log: Log
+  /** How many lanes there are. */
+  readonly lanes: number
 }
 
 /** Wants of one blob, with their places in the read. */
@@ -38,9 +41,12 @@ export class Instance {
   readonly blobs: readonly BlobCache[]
   /** For lanes. */
   readonly handle: ImageHandle
+  /** What is noted down of files, by lanes and (the last part) the yard; undefined: nobody wants to know. */
+  readonly files: FileTable | undefined
   /** Of reads that had to wait for the backend. */
   readonly latency = new ReadLatency()
   readonly #context: InstanceContext
+  readonly #notes: FileNotes | undefined
   readonly #ending = new AbortController()
   #prefetch: Promise<void> = Promise.resolve()
 
@@ -78,7 +84,14 @@ export class Instance {
     this.image = image
     this.backend = backend
     this.blobs = blobs
-    this.handle = image.handle(blobs.map(blob => blob.handle))
+    const { iostats_files, access_pattern, latest_read_files } = config.rafs
+    if (iostats_files || access_pattern || latest_read_files) {
+      const parts = context.lanes + 1
+      this.files = newFileTable(parts, image.facts.inodes_count, iostats_files)
+      this.#notes = new FileRecords(this.files, context.lanes)
+    }
+    const handle = image.handle(blobs.map(blob => blob.handle))
+    this.handle = this.files === undefined ? handle : { ...handle, files: this.files }
   }
 
   /** What lanes found missing: one fetch per blob, all at once. */
@@ -122,6 +135,11 @@ export class Instance {
       refs.map(ref => this.image.want(blob, ref)),
       { signal },
     )
+  }
+
+  /** A read of so many bytes, which a lane had noted, ended with an error. */
+  readFailed(ino: number, bytes: number): void {
+    this.#notes?.noteLostRead(ino, bytes)
   }
 
   /** Fetches ahead what is worth it, until `close`: at least what the first read cannot do without. */

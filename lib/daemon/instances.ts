@@ -8,9 +8,11 @@
  */
 import { NydusError } from '../base/errors.js'
 import type { Log } from '../base/log.js'
+import { METRIC } from '../fuse/abi.js'
+import { BYTES_READ, ERRORS, READ_SIZES, sizeBucket, stripeOf } from '../fuse/counters.js'
 import type { ImageHandle } from '../rafs/handle.js'
 import type { ColdFetched, ColdSource } from '../vfs/cold-reads.js'
-import type { ColdWant } from '../vfs/filesystem.js'
+import type { ColdRead, ColdWant } from '../vfs/filesystem.js'
 import type { MountInfo, MountTable } from '../vfs/mount-table.js'
 import type { Images } from './images.js'
 import type { Instance } from './instance.js'
@@ -86,6 +88,21 @@ export class Instances implements ColdSource {
     if (instance === undefined)
       throw new NydusError('VFS_UNMOUNTED', 'ESTALE', `the image of slot ${slot} was unmounted`)
     return await instance.fetch(wants, signal)
+  }
+
+  /** A read that lanes had counted as answered failed: the yard's part of the counters, the one behind the lanes', says so. */
+  readFailed(read: ColdRead, yardPart: number): void {
+    const bytes = read.extents.reduce((sum, value, i) => (i % 3 === 2 ? sum + value : sum), 0)
+    const shared = this.#table.countersAt(read.slot)
+    if (shared !== undefined) {
+      const counters = stripeOf(shared, yardPart)
+      const add = (at: number, by: number): number => (counters[at] = (counters[at] ?? 0) + by)
+      add(ERRORS + METRIC.READ, 1)
+      add(BYTES_READ, -bytes)
+      add(READ_SIZES + sizeBucket(bytes), -1)
+    }
+    const handle = this.#table.imageAt(read.slot)
+    if (handle !== undefined) this.#byHandle.get(handle)?.readFailed(read.ino, bytes)
   }
 
   /** Closes every image, without telling the lanes: they have ended. */

@@ -1,11 +1,13 @@
 /** Counters as the API shows them (http-api.md 4): collected when someone asks, never before. */
 import { backendMetricsJson } from '../backend/metrics.js'
 import { NydusError } from '../base/errors.js'
-import { METRIC, METRIC_COUNT } from '../fuse/abi.js'
+import { METRIC, METRIC_COUNT, OP } from '../fuse/abi.js'
 import { totalsOf } from '../fuse/counters.js'
+import type { ColdReads } from '../vfs/cold-reads.js'
 import type { Metrics } from './control.js'
 import type { Images } from './images.js'
 import type { Instances, Mounted } from './instances.js'
+import { filesJson, latestJson, patternJson, patternWithPaths } from './metrics-files.js'
 
 function noCounter(id: string | undefined): NydusError {
   const what = id === undefined ? 'there is not exactly one; name it by ?id=' : `there is none for id ${id}`
@@ -22,9 +24,12 @@ export class DaemonMetrics implements Metrics {
   readonly #instances: Instances
   readonly #images: Images
 
-  constructor(instances: Instances, images: Images) {
+  readonly #coldReads: ColdReads
+
+  constructor(instances: Instances, images: Images, coldReads: ColdReads) {
     this.#instances = instances
     this.#images = images
+    this.#coldReads = coldReads
   }
 
   #find(id: string | undefined): Mounted {
@@ -61,15 +66,17 @@ export class DaemonMetrics implements Metrics {
     }
   }
 
-  /** Per-file counters and the access pattern are not recorded: what is empty is the truth. */
   files(id: string | undefined, latest: boolean): object {
-    this.#find(id)
-    return latest ? [] : {}
+    const { files, config } = this.#find(id).instance
+    const { iostats_files, latest_read_files } = config.rafs
+    if (latest) return files !== undefined && latest_read_files ? latestJson(files) : []
+    return files !== undefined && iostats_files ? filesJson(files) : {}
   }
 
-  pattern(id?: string): object {
-    if (!this.#find(id).instance.config.rafs.access_pattern) throw noCounter(id)
-    return []
+  pattern(id: string | undefined, paths: boolean): object | Promise<object> {
+    const { files, config, image } = this.#find(id).instance
+    if (files === undefined || !config.rafs.access_pattern) throw noCounter(id)
+    return paths ? patternWithPaths(files, image) : patternJson(files)
   }
 
   backend(id?: string): object {
@@ -86,11 +93,13 @@ export class DaemonMetrics implements Metrics {
     return metrics.json(mounts.reduce((sum, mounted) => sum + warmReads(mounted), 0))
   }
 
-  inflight(): never {
-    throw new NydusError(
-      'METRICS_UNSUPPORTED',
-      'EOPNOTSUPP',
-      'requests of a virtual machine are answered without being listed anywhere',
-    )
+  /** Reads that wait for the backend: nothing else takes longer than asking for it. */
+  inflight(): readonly object[] {
+    return this.#coldReads.pending().map(({ ino, ticket, since }) => ({
+      inode: ino,
+      opcode: OP.READ,
+      unique: ticket,
+      timestamp_secs: Math.floor((performance.timeOrigin + since) / 1000),
+    }))
   }
 }

@@ -1,6 +1,7 @@
 /** Everything behind the device, put together: mounts, cache, lanes, API. */
 import { systemClock } from '../base/clock.js'
 import { explain } from '../base/errors.js'
+import { workerEntry } from '../base/program-files.js'
 import { newCounters } from '../fuse/counters.js'
 import { Lanes } from '../fuse/lanes.js'
 import type { Device, Native } from '../native.js'
@@ -46,12 +47,13 @@ export async function startServices(context: ServicesContext): Promise<void> {
   const lifecycle = new Lifecycle((from, to, event) => log.info({ from, to, event }, 'state'))
 
   const settings = new SettingsStore()
-  const images = new Images(settings, log)
+  const images = new Images(settings, log, options.lanes)
   ends.add(() => images.close())
   const table: MountTable<ImageHandle> = new MountTable({
     lanes: { broadcast: change => lanes.broadcast(change) },
     lookupCount: slot => device.lookupCount(slot),
-    newCounters: () => newCounters(options.lanes),
+    // One part for each lane, and one for reads that fail in the yard.
+    newCounters: () => newCounters(options.lanes + 1),
     onClosed: slot => coldReads.abortSlot(slot),
     sleep: ms => systemClock.sleep(ms),
     onError: error => log.error({ error: explain(error) }, 'mounts'),
@@ -62,6 +64,7 @@ export async function startServices(context: ServicesContext): Promise<void> {
   ends.add(() => instances.close())
   const coldReads = new ColdReads({
     source: instances,
+    onFailed: read => instances.readFailed(read, options.lanes),
     complete: (ticket, status, extents) => device.completeDeferred(ticket, status, extents),
     log,
   })
@@ -69,7 +72,7 @@ export async function startServices(context: ServicesContext): Promise<void> {
   const lanes: Lanes<MountChange<ImageHandle>> = new Lanes({
     device,
     lanes: options.lanes,
-    entry: new URL('../fuse/lane-worker.js', import.meta.url),
+    entry: workerEntry('fuse/lane-worker'),
     // Without an API nobody can mount or unmount.
     fixedMounts: options.apisock === undefined && options.supervisor === undefined,
     snapshot: () => table.snapshot(),
@@ -90,7 +93,7 @@ export async function startServices(context: ServicesContext): Promise<void> {
   const { apisock } = options
   if (apisock === undefined) return
   const { startApi } = await import('./api.js')
-  const metrics = new DaemonMetrics(instances, images)
+  const metrics = new DaemonMetrics(instances, images, coldReads)
   const control = new DaemonControl({ options, lifecycle, instances, settings, metrics, errors, log, stop })
   const api = await startApi(apisock, control, log)
   ends.add(() => api.close())

@@ -127,6 +127,7 @@ class Crowd implements Nodes {
   readonly base = 2 ** 38
   readonly generation = 1
   readonly counters = new Float64Array(64)
+  readonly notes = null
   readonly fixed = false
   readonly xattrsPossible = true
   readonly shifting = false

@@ -7,6 +7,7 @@ import { openRafs } from '../rafs/fs.js'
 import { Vfs } from '../vfs/vfs.js'
 import type { ImageHandle } from '../rafs/handle.js'
 import { stripeOf } from './counters.js'
+import { FileRecords } from './file-records.js'
 import { Lane } from './lane.js'
 import type { LaneData } from './lane-messages.js'
 import { checkRingLayout } from './ring.js'
@@ -20,6 +21,7 @@ const tree = new Vfs<ImageHandle>(
   opened => stripeOf(opened.counters, data.lane),
   stripeOf(data.counters, data.lane),
   data.fixedMounts,
+  ({ files }) => (files === undefined ? null : new FileRecords(files, data.lane)),
 )
 const ring = native.attachLane(data.deviceId, data.lane, memory.u8)
 new Lane(ring, memory, tree, data).run()

@@ -147,7 +147,10 @@ export class Server {
     this.#count(HITS + metric)
     const status = this.#ring.i32[at + AT_STATUS] as number
     // ENOSYS is no failure: it tells the guest that it need not ask.
-    if (status < 0 && status !== -ERRNO.ENOSYS) this.#count(ERRORS + metric)
+    const failed = status < 0 && status !== -ERRNO.ENOSYS
+    if (failed) this.#count(ERRORS + metric)
+    const { notes } = this.#nodes
+    if (notes !== null) notes.noteCall(this.#nodes.ino, metric, failed)
   }
 
   /** Moves the cursor to the request's node. False: there is none, and the reply says so. */
@@ -210,6 +213,7 @@ export class Server {
     if (length !== extents.length) return this.#replies.error(at, -ERRNO.EIO)
     this.#count(BYTES_READ, length)
     this.#count(READ_SIZES + sizeBucket(length))
+    if (nodes.notes !== null) nodes.notes.noteRead(nodes.ino, length)
     if (extents.count === 0) return this.#replies.inline(at, 0)
     if (extents.wantCount === 0) return this.#replies.extents(at, extents.count)
     this.#count(DEFERRED)

@@ -16,6 +16,13 @@ export interface ImageHandle {
   readonly xattrs: boolean
   /** `digest_validate`: check inode digests (v5) before they are used. */
   readonly validate: boolean
+  /** Where lanes note down what happens to single files (lib/fuse/file-records.ts); not there: nobody wants to know. */
+  readonly files?: {
+    readonly memory: SharedArrayBuffer
+    readonly parts: number
+    readonly capacity: number
+    readonly everyCall: boolean
+  }
   /** By blob index of the image. */
   readonly blobs: readonly BlobHandle[]
 }

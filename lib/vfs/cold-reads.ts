@@ -35,6 +35,8 @@ export interface ColdReadsOptions {
   readonly source: ColdSource
   /** Device.completeDeferred. */
   readonly complete: (ticket: number, status: number, extents?: Float64Array) => boolean
+  /** A read that a guest waits for has failed; the lane had counted it as answered. */
+  readonly onFailed?: (read: ColdRead) => void
   /** After so many milliseconds a read ends with EIO; 0: never. */
   readonly deadlineMs?: number
   /** Reads that may wait; more end with EIO at once. A device's queues hold 65,536 at the very most. */
@@ -76,7 +78,7 @@ const NO_FILE = 0
 const LATENCY_LIMITS_MS = [1, 20, 50, 500, 1000, 2000]
 
 export class ColdReads {
-  readonly #options: Required<ColdReadsOptions>
+  readonly #options: Required<Omit<ColdReadsOptions, 'onFailed'>> & Pick<ColdReadsOptions, 'onFailed'>
   readonly #waiting = new Set<Waiting>()
   /** Those of #waiting that have not started, in order. */
   readonly #queue: Waiting[] = []
@@ -127,6 +129,16 @@ export class ColdReads {
     const error = new NydusError('VFS_COLD_READS_STOPPED', 'EIO', why)
     for (const waiting of [...this.#waiting]) this.#fail(waiting, error)
     this.#queue.length = 0
+  }
+
+  /** Reads that guests wait for, the oldest first; `since` as of performance.now(). */
+  pending(): {
+    readonly slot: number
+    readonly ino: number
+    readonly ticket: number
+    readonly since: number
+  }[] {
+    return [...this.#waiting].map(({ read: { slot, ino, ticket }, since }) => ({ slot, ino, ticket, since }))
   }
 
   metrics(): ColdReadsMetrics {
@@ -209,6 +221,7 @@ export class ColdReads {
       return
     }
     this.#failed++
+    this.#options.onFailed?.(read)
     const held = this.#limit.pass()
     if (held < 0) return
     const { slot, ino, offset, wants } = read

@@ -107,6 +107,16 @@ export interface NodeSink {
  */
 export const FLEETING_MS = 50
 
+/** Takes down what happens to single files; of mounts whose configuration asks for it. Allocates nothing. */
+export interface FileNotes {
+  /** `operation`: as in METRIC (lib/fuse/abi.ts). */
+  noteCall(ino: number, operation: number, failed: boolean): void
+  /** So many bytes are on their way to a reader. */
+  noteRead(ino: number, bytes: number): void
+  /** A read that was noted before failed after all. */
+  noteLostRead(ino: number, bytes: number): void
+}
+
 /**
  * All mounts of a daemon as one tree of node ids: a cursor that is moved to a node, then asked. nodeid =
  * slot × 2^37 + ino; 1 is the root, whatever is mounted there.
@@ -124,6 +134,8 @@ export interface Nodes {
   readonly generation: number
   /** This lane's counters of the mount (lib/fuse/counters.ts). */
   readonly counters: Float64Array
+  /** What this lane notes of the mount's files; null when nobody wants to know. */
+  readonly notes: FileNotes | null
   /** No mount appears or goes any more: nothing is fleeting or shifting. */
   readonly fixed: boolean
   /** False: no node has extended attributes, now and for ever. */

@@ -113,6 +113,11 @@ export class MountTable<Image> {
     return this.#open.get(slot)?.image
   }
 
+  /** Counters of the mount that a slot belongs to. */
+  countersAt(slot: number): SharedArrayBuffer | undefined {
+    return this.#open.get(slot)?.counters
+  }
+
   /** Everything, for a lane that starts: the state as of `version`. */
   snapshot(): MountChange<Image> {
     return {

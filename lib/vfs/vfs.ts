@@ -10,7 +10,7 @@
  */
 import { ERRNO } from '../base/errors.js'
 import { ROOT_INO, SLOT_STRIDE, type MountChange, type OpenedSlot } from './changes.js'
-import type { Attr, DirSink, FileSystem, NodeSink, Nodes, StatFs } from './filesystem.js'
+import type { Attr, DirSink, FileNotes, FileSystem, NodeSink, Nodes, StatFs } from './filesystem.js'
 import { newAttr } from './filesystem.js'
 import { PseudoFs, type Folder } from './pseudo.js'
 
@@ -36,6 +36,7 @@ class Mounted {
   readonly base: number
   readonly generation: number
   readonly counters: Float64Array
+  readonly notes: FileNotes | null
   readonly fs: FileSystem
   readonly volume: Volume
   readonly volumeId: number
@@ -46,11 +47,13 @@ class Mounted {
     opened: Omit<OpenedSlot<unknown>, 'image' | 'counters'>,
     volume: Volume,
     counters: Float64Array,
+    notes: FileNotes | null,
   ) {
     this.slot = opened.slot
     this.base = opened.slot * SLOT_STRIDE
     this.generation = opened.generation
     this.counters = counters
+    this.notes = notes
     this.fs = volume.fs
     this.volume = volume
     this.volumeId = opened.volume
@@ -75,6 +78,7 @@ function isDotDot(bytes: Uint8Array, start: number, length: number): boolean {
 export class Vfs<Image> implements Nodes {
   readonly #open: (image: Image) => FileSystem
   readonly #countersOf: (opened: OpenedSlot<Image>) => Float64Array
+  readonly #notesOf: (image: Image) => FileNotes | null
   readonly #pseudo = new PseudoFs()
   readonly #mounts: (Mounted | undefined)[] = []
   readonly #volumes = new Map<number, Volume>()
@@ -109,19 +113,24 @@ export class Vfs<Image> implements Nodes {
       this.#folderEntry(ino, mode, bytes, start, length, next),
   }
 
-  /** `countersOf` picks a lane's part of a mount's counters; `counters` is for slot 0. `fixed`: `apply` is called once. */
+  /**
+   * `countersOf` picks a lane's part of a mount's counters; `counters` is for slot 0. `fixed`: `apply` is called once.
+   * `notesOf`: where this lane takes down what happens to an image's files.
+   */
   constructor(
     open: (image: Image) => FileSystem,
     countersOf: (opened: OpenedSlot<Image>) => Float64Array,
     counters: Float64Array,
     fixed = false,
+    notesOf: (image: Image) => FileNotes | null = () => null,
   ) {
     this.#open = open
     this.#countersOf = countersOf
+    this.#notesOf = notesOf
     this.fixed = fixed
     const volume = this.#newVolume(this.#pseudo)
     const self = { slot: 0, generation: 0, volume: 0, folder: ROOT_INO }
-    this.#own = new Mounted(self, volume, counters)
+    this.#own = new Mounted(self, volume, counters, null)
     this.#mounts.push(this.#own)
     this.#mounted = this.#own
   }
@@ -140,6 +149,9 @@ export class Vfs<Image> implements Nodes {
   }
   get counters(): Float64Array {
     return this.#mounted.counters
+  }
+  get notes(): FileNotes | null {
+    return this.#mounted.notes
   }
   get attrFleeting(): boolean {
     return !this.fixed && (this.#mounted.slot === 0 || this.nodeid === ROOT_INO)
@@ -260,7 +272,8 @@ export class Vfs<Image> implements Nodes {
     }
     volume.users++
     while (this.#mounts.length <= opened.slot) this.#mounts.push(undefined)
-    this.#mounts[opened.slot] = new Mounted(opened, volume, this.#countersOf(opened))
+    const notes = this.#notesOf(opened.image)
+    this.#mounts[opened.slot] = new Mounted(opened, volume, this.#countersOf(opened), notes)
   }
 
   #closeSlot(slot: number): void {

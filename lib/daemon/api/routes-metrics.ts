@@ -28,8 +28,13 @@ export const routesMetrics: readonly Route[] = [
     path: `${METRICS}/pattern`,
     summary: 'First access to each file.',
     operation: 'Pattern',
-    query: byMount,
-    handle: ({ control, query }) => ({ body: control.metrics.pattern(query['id']) }),
+    query: {
+      ...byMount,
+      paths: { help: '`true`: with a `path` of each file, the first read first, as `optimize` takes it.' },
+    },
+    handle: async ({ control, query }) => ({
+      body: await control.metrics.pattern(query['id'], query['paths'] === 'true'),
+    }),
   }),
   route({
     method: 'GET',
