@@ -7,13 +7,14 @@ import { NydusError } from '../base/errors.js'
 
 export type SignatureVersion = 'v1' | 'v4'
 
-/** Headers that authorise `method` on `bucket`/`key` at `date`. */
+/** Headers that authorise `method` on `bucket`/`key` at `date`; `query` has what the URL has, '' for no value. */
 export type OssSigner = (
   version: SignatureVersion,
   method: string,
   bucket: string,
   key: string,
   date: Date,
+  query?: Readonly<Record<string, string>>,
 ) => Record<string, string>
 
 /** The part of ali-oss's client that signs; its typings leave it out. */
@@ -26,7 +27,10 @@ interface SigningClient {
   ): string
   authorizationV4(
     method: string,
-    request: { readonly headers: Readonly<Record<string, string>> },
+    request: {
+      readonly headers: Readonly<Record<string, string>>
+      readonly queries: Readonly<Record<string, string | null>>
+    },
     bucket: string,
     key: string,
   ): string
@@ -58,23 +62,25 @@ export function makeOssSigner(account: {
       'ENOSYS',
       'the installed ali-oss cannot sign headers; install the version that package-lock.json names',
     )
-  return (version, method, bucket, key, date) => {
+  return (version, method, bucket, key, date, query = {}) => {
     if (version === 'v1') {
       // buildCanonicalString of ali-oss wants the content type to be there, even when it is none.
       const headers = { 'x-oss-date': date.toUTCString() }
-      const authorization = client.authorization(
-        method,
-        `/${bucket}/${key}`,
-        {},
-        { ...headers, 'content-type': '' },
-      )
+      const authorization = client.authorization(method, `/${bucket}/${key}`, query, {
+        ...headers,
+        'content-type': '',
+      })
       return { ...headers, authorization }
     }
     const headers = {
       'x-oss-date': date.toISOString().replaceAll(/[-:]|\.\d+/g, ''),
       'x-oss-content-sha256': 'UNSIGNED-PAYLOAD',
     }
-    return { ...headers, authorization: client.authorizationV4(method, { headers }, bucket, key) }
+    // null is a parameter without a value.
+    const queries = Object.fromEntries(
+      Object.entries(query).map(([name, value]) => [name, value === '' ? null : value]),
+    )
+    return { ...headers, authorization: client.authorizationV4(method, { headers, queries }, bucket, key) }
   }
 }
 

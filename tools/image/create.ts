@@ -17,6 +17,7 @@ import {
 import { stdinLines } from './stdin.js'
 import { outputJson } from './output-json.js'
 import { startProgress } from './progress.js'
+import { openUpload, UPLOAD_TYPES, type Upload } from './upload.js'
 
 const MIN_CHUNK = 0x1000
 const MAX_CHUNK = 0x100_0000
@@ -169,11 +170,7 @@ export function createCommand(program: Command, io: Io): void {
     .option('--attributes <file>', 'list of files whose data is kept elsewhere (.nydusattributes)')
     .option('--external-blob <file>', 'where the data of such files goes')
     .addOption(
-      new Option('--backend-type <type>', 'upload the data blob to such a storage').choices([
-        'oss',
-        'registry',
-        'localfs',
-      ]),
+      new Option('--backend-type <type>', 'upload the data blob to such a storage').choices(UPLOAD_TYPES),
     )
     .option('--backend-config <json>', 'its settings, the `config` object of a backend')
     .option('--backend-config-file <file>', 'the same in a file')
@@ -197,15 +194,7 @@ async function run(source: string, values: Values, io: Io): Promise<void> {
   const started = performance.now()
   const build = await buildOf(source, values)
   // Wrong settings are found before hours of work, not after them.
-  const upload =
-    values.backendType === undefined
-      ? undefined
-      : await (
-          await import('./upload.js')
-        ).openUpload(values.backendType, {
-          ...(values.backendConfig === undefined ? {} : { backendConfig: values.backendConfig }),
-          ...(values.backendConfigFile === undefined ? {} : { backendConfigFile: values.backendConfigFile }),
-        })
+  const upload = values.backendType === undefined ? undefined : await uploadOf(values.backendType, values)
   const progress = startProgress(io, 'building')
   let created: Created
   try {
@@ -213,7 +202,15 @@ async function run(source: string, values: Values, io: Io): Promise<void> {
   } finally {
     progress.stop()
   }
-  if (created.blob !== undefined) await upload?.(created.blob.id, created.blob.path)
+  if (created.blob !== undefined && upload !== undefined) {
+    const sending = startProgress(io, 'uploading')
+    sending.found(1)
+    try {
+      await upload(created.blob.id, created.blob.path, bytes => sending.stored(0, bytes))
+    } finally {
+      sending.stop()
+    }
+  }
   if (values.outputJson !== undefined)
     await writeFile(
       values.outputJson,
@@ -235,6 +232,23 @@ async function run(source: string, values: Values, io: Io): Promise<void> {
     `successfully built RAFS filesystem:\nmeta blob path: ${created.bootstrap === '' ? '<none>' : created.bootstrap}\n` +
       `data blob size: 0x${created.blobSize.toString(16)}\ndata blobs: ${JSON.stringify(created.blobIds)}\n`,
   )
+}
+
+async function uploadOf(type: string, values: Values): Promise<Upload> {
+  if (values.blobCacheDir !== undefined)
+    throw usage('--blob-cache-dir writes no blob that --backend-type could upload')
+  const out = values.blob === undefined ? undefined : await stat(values.blob).catch(() => undefined)
+  if (out !== undefined && !out.isFile())
+    throw usage(`--blob ${values.blob} is no file: what it swallows cannot be uploaded with --backend-type`)
+  if (type === 'registry' && values.features === 'blob-toc' && values.fsVersion === '6')
+    throw usage(
+      'a registry names blobs by the sha256 of their bytes, but that of --features blob-toc is the id of a part of them: leave it out',
+    )
+  const { backendConfig, backendConfigFile } = values
+  return await openUpload(type, {
+    ...(backendConfig === undefined ? {} : { backendConfig }),
+    ...(backendConfigFile === undefined ? {} : { backendConfigFile }),
+  })
 }
 
 type Build = (progress: CreateProgress) => Promise<Created>

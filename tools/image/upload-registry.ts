@@ -1,15 +1,19 @@
 /** Uploads blobs to an OCI registry (distribution specification: HEAD, POST, PUT in one piece). */
 import { createReadStream } from 'node:fs'
 import { stat } from 'node:fs/promises'
-import { Agent, request, type Dispatcher } from 'undici'
+import { Readable } from 'node:stream'
+import { request, type Agent, type Dispatcher } from 'undici'
 import type { RegistryOptions } from '../../lib/backend/backend.js'
 import { RegistryAuth } from '../../lib/backend/registry-auth.js'
 import { systemClock } from '../../lib/base/clock.js'
-import { explain, NydusError } from '../../lib/base/errors.js'
-import type { Upload } from './upload.js'
+import { uploadAgent } from './upload-agent.js'
+import { sha256Of, uploadFailed, type Upload } from './upload.js'
 
 type Method = 'HEAD' | 'POST' | 'PUT'
 type Answer = Dispatcher.ResponseData
+
+/** Bytes that are read and sent at once. */
+const PIECE = 256 << 10
 
 class Registry {
   readonly #options: RegistryOptions
@@ -24,13 +28,17 @@ class Registry {
       auth: options.auth,
       registryToken: options.registry_token,
     })
-    // An upload may take hours; a server that says nothing is given up after undici's default of minutes.
-    this.#agent = new Agent({ connect: { rejectUnauthorized: !options.skip_verify } })
+    this.#agent = uploadAgent(options)
     this.#scope = `repository:${options.repo}:pull,push`
     this.#origin = `${options.scheme === 'http' ? 'http' : 'https'}://${options.host}`
   }
 
-  async push(id: string, path: string): Promise<void> {
+  async push(id: string, path: string, sent: (bytes: number) => void): Promise<void> {
+    const sum = await sha256Of(path)
+    if (sum !== id)
+      throw new Error(
+        `a registry names blobs by the sha256 of their bytes, ${sum}; build without --blob-id and --features blob-toc`,
+      )
     const digest = `sha256:${id}`
     const base = `${this.#origin}/v2/${this.#options.repo}/blobs`
     const known = await this.#ask('HEAD', new URL(`${base}/${digest}`))
@@ -41,7 +49,7 @@ class Registry {
       throw await refused('start of the upload', begun)
     const target = new URL(location, this.#origin)
     target.searchParams.set('digest', digest)
-    const stored = await this.#ask('PUT', target, path)
+    const stored = await this.#ask('PUT', target, { path, sent })
     if (stored.statusCode !== 201) throw await refused('upload', stored)
     await stored.body.dump()
   }
@@ -51,7 +59,11 @@ class Registry {
   }
 
   /** Asks once more with credentials when the registry wants them. */
-  async #ask(method: Method, url: URL, path?: string): Promise<Answer> {
+  async #ask(
+    method: Method,
+    url: URL,
+    blob?: { path: string; sent: (bytes: number) => void },
+  ): Promise<Answer> {
     const { signal } = new AbortController()
     const send = async (asked: {
       method: string
@@ -74,14 +86,14 @@ class Registry {
         dispatcher: this.#agent,
         headers: {
           ...(sent === undefined ? {} : { authorization: sent }),
-          ...(path === undefined
+          ...(blob === undefined
             ? {}
             : {
                 'content-type': 'application/octet-stream',
-                'content-length': String((await stat(path)).size),
+                'content-length': String((await stat(blob.path)).size),
               }),
         },
-        ...(path === undefined ? {} : { body: createReadStream(path) }),
+        ...(blob === undefined ? {} : { body: Readable.from(pieces(blob.path, blob.sent)) }),
       })
       if (answer.statusCode !== 401 || again) return answer
       const challenge = answer.headers['www-authenticate']
@@ -92,23 +104,26 @@ class Registry {
   }
 }
 
+async function* pieces(path: string, sent: (bytes: number) => void): AsyncGenerator<Buffer> {
+  for await (const part of createReadStream(path, { highWaterMark: PIECE })) {
+    yield part as Buffer
+    sent((part as Buffer).length)
+  }
+}
+
 async function refused(what: string, answer: Answer): Promise<Error> {
   const text = (await answer.body.text().catch(() => '')).slice(0, 300).trim()
   return new Error(`${what} was answered with status ${answer.statusCode}${text === '' ? '' : `: ${text}`}`)
 }
 
+/** Throws BACKEND_CA_INVALID. */
 export function toRegistry(options: RegistryOptions): Upload {
-  return async (id, path) => {
-    const registry = new Registry(options)
+  const registry = new Registry(options)
+  return async (id, path, sent) => {
     try {
-      await registry.push(id, path)
+      await registry.push(id, path, sent)
     } catch (error) {
-      throw new NydusError(
-        'BUILD_UPLOAD',
-        'EIO',
-        `blob ${id} could not be uploaded to ${options.host}/${options.repo}: ${explain(error)}`,
-        { cause: error },
-      )
+      throw uploadFailed(id, `${options.host}/${options.repo}`, error)
     } finally {
       await registry.close()
     }

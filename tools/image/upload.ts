@@ -1,4 +1,6 @@
 /** `create --backend-type`: brings the new blob to where daemons will read it from (nydus-image.md 4). */
+import { createHash } from 'node:crypto'
+import { createReadStream } from 'node:fs'
 import { copyFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { BackendConfig } from '../../lib/backend/backend.js'
@@ -6,32 +8,32 @@ import { explain, NydusError } from '../../lib/base/errors.js'
 import { temporaryFiles } from '../../lib/base/temporary-files.js'
 import { typedConfig, type BackendValues } from './backend-option.js'
 
-/** Uploads the file at `path` as the blob `id`. */
-export type Upload = (id: string, path: string) => Promise<void>
+/** Uploads the file at `path` as the blob `id`; says `sent` of every piece that is on its way, in bytes. */
+export type Upload = (id: string, path: string, sent: (bytes: number) => void) => Promise<void>
 
-function failed(id: string, where: string, error: unknown): NydusError {
+export const UPLOAD_TYPES = ['oss', 's3', 'registry', 'localfs'] as const
+
+export function uploadFailed(id: string, where: string, error: unknown): NydusError {
   return new NydusError(
     'BUILD_UPLOAD',
     'EIO',
     `blob ${id} could not be uploaded to ${where}: ${explain(error)}`,
-    {
-      cause: error,
-    },
+    { cause: error },
   )
 }
 
-/** Throws CLI_USAGE, CONFIG_* for settings that cannot work. */
+/** Throws CLI_USAGE, CONFIG_*, BACKEND_* for settings that cannot work. */
 export async function openUpload(type: string, values: BackendValues): Promise<Upload> {
   const config = await typedConfig(type, values)
   switch (config.type) {
     case 'localfs':
       return toFolder(config)
     case 'oss':
-      return toOss(config)
-    case 'registry': {
-      const { toRegistry } = await import('./upload-registry.js')
-      return toRegistry(config.registry)
-    }
+      return (await import('./upload-oss.js')).toOss(config.oss)
+    case 's3':
+      return (await import('./upload-s3.js')).toS3(config.s3)
+    case 'registry':
+      return (await import('./upload-registry.js')).toRegistry(config.registry)
     default:
       throw new NydusError(
         'CLI_USAGE',
@@ -51,29 +53,16 @@ function toFolder({ localfs }: Extract<BackendConfig, { type: 'localfs' }>): Upl
       await rename(temporary, target)
     } catch (error) {
       await rm(temporary, { force: true })
-      throw failed(id, target, error)
+      throw uploadFailed(id, target, error)
     } finally {
       temporaryFiles.forget(temporary)
     }
   }
 }
 
-async function toOss({ oss }: Extract<BackendConfig, { type: 'oss' }>): Promise<Upload> {
-  const { default: Oss } = await import('ali-oss')
-  const secure = oss.scheme !== 'http'
-  const client = new Oss({
-    endpoint: `${secure ? 'https' : 'http'}://${oss.endpoint.replace(/^https?:\/\//, '')}`,
-    bucket: oss.bucket_name,
-    accessKeyId: oss.access_key_id,
-    accessKeySecret: oss.access_key_secret,
-    secure,
-  })
-  return async (id, path) => {
-    try {
-      // In parts, so that one broken connection costs one part.
-      await client.multipartUpload(`${oss.object_prefix}${id}`, path, {})
-    } catch (error) {
-      throw failed(id, `oss bucket ${oss.bucket_name} at ${oss.endpoint}`, error)
-    }
-  }
+/** sha256 of a file, hex. */
+export async function sha256Of(path: string): Promise<string> {
+  const hash = createHash('sha256')
+  for await (const piece of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(piece as Buffer)
+  return hash.digest('hex')
 }
