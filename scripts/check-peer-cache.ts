@@ -1,21 +1,13 @@
 /**
  * Caches that change hands: `node dist/scripts/check-peer-cache.js` lets the reference's nydusd (`scripts/bench/install-peers`)
- * fill a work_dir and this project's serve the image from it, and the other way round. The second one finds blobs of
- * the right length, but of zeros: a fetch would give wrong bytes or EIO. No part of `npm test`.
+ * fill a work_dir and this project's serve the image from it, and the other way round. The second one finds blobs whose
+ * chunks are zeros: a fetch would give wrong bytes or EIO. No part of `npm test`.
  */
-import {
-  cpSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  rmSync,
-  statSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs'
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { explain } from '../lib/base/errors.js'
+import { RafsImage } from '../lib/rafs/image.js'
 import { expected, fixtureNamed } from '../lib/rafs/testing/fixtures.js'
 import { FIXTURES, type Fixture } from '../vm-tests/fixtures.js'
 import { difference, serverNamed, treeOf } from './peer-tree.js'
@@ -23,13 +15,14 @@ import { difference, serverNamed, treeOf } from './peer-tree.js'
 const ours = serverNamed('nydus-ts')
 const peer = serverNamed('nydusd')
 
-/** Files of the same names and lengths, without any of the bytes. */
-function withoutBytes(blobs: string, folder: string): void {
-  mkdirSync(folder)
-  for (const name of readdirSync(blobs)) {
-    writeFileSync(join(folder, name), '')
-    truncateSync(join(folder, name), statSync(join(blobs, name)).size)
+/** Overwrites the chunks of all blobs with zeros; what a blob holds besides chunks (tables, a bootstrap) stays. */
+async function eraseChunks(fixture: Fixture, folder: string): Promise<void> {
+  const image = await RafsImage.open({ path: fixture.bootstrap, xattrs: false, validate: false })
+  for (const { id, compressedSize } of image.blobs) {
+    const bytes = readFileSync(join(folder, id))
+    writeFileSync(join(folder, id), bytes.fill(0, 0, compressedSize))
   }
+  await image.close()
 }
 
 async function check(fixture: Fixture, filler: typeof ours, user: typeof ours): Promise<string | undefined> {
@@ -37,7 +30,8 @@ async function check(fixture: Fixture, filler: typeof ours, user: typeof ours): 
   const [blobs, zeros, workDir] = [join(root, 'blobs'), join(root, 'zeros'), join(root, 'cache')]
   try {
     cpSync(fixture.blobs, blobs, { recursive: true })
-    withoutBytes(blobs, zeros)
+    cpSync(fixture.blobs, zeros, { recursive: true })
+    await eraseChunks(fixture, zeros)
     mkdirSync(workDir)
     const { bootstrap } = fixture
     const manifest = expected(fixtureNamed(fixture.name))
@@ -58,8 +52,11 @@ for (const fixture of FIXTURES)
     [ours, peer],
   ] as const) {
     const problem = await check(fixture, filler, user)
-    if (problem !== undefined) process.exitCode = 1
+    // Nydus 2.2 knows no batches (0x40000000 of the blob's features).
+    const unknown = problem?.includes('invalid blob features') === true
+    if (problem !== undefined && !unknown) process.exitCode = 1
+    const result = unknown ? `not checked: ${peer.name} does not know this kind of image` : problem
     process.stdout.write(
-      `${fixture.name}, filled by ${filler.name}: ${problem ?? `${user.name} serves all of it`}\n`,
+      `${fixture.name}, filled by ${filler.name}: ${result ?? `${user.name} serves all of it`}\n`,
     )
   }

@@ -1,14 +1,14 @@
 /**
  * The state of one blob that all its users share: files, readiness, chunk table, what is on its way.
  */
-import { closeSync } from 'node:fs'
+import { closeSync, rmSync } from 'node:fs'
 import { untilAborted } from '../base/abort.js'
 import { explain, NydusError } from '../base/errors.js'
 import { native } from '../native.js'
 import { openCachedTable, fetchTable, writeCacheFile } from './blob-meta.js'
 import type { BlobLane } from './blob-lane.js'
 import { BLOB_FEATURE, type BlobHandle, type BlobInfo, type ChunkWant } from './cache.js'
-import { cachePaths, openCacheFiles, type CacheFiles } from './cache-files.js'
+import { cachePaths, linkNames, openCacheFiles, type CacheFiles } from './cache-files.js'
 import type { ChunkTable } from './chunk-table.js'
 import type { Coding } from './decode.js'
 import { fetchDigests, type BlobDigests } from './digests.js'
@@ -274,28 +274,31 @@ export class BlobStore {
   }
 
   async #load(lane: BlobLane): Promise<void> {
-    const paths = this.dir === undefined ? undefined : cachePaths(this.dir, this.info.id)
+    const paths = this.dir === undefined ? undefined : cachePaths(this.dir, this.info)
     if (this.#needsTable()) {
       const cached =
         paths === undefined ? undefined : openCachedTable(paths.meta, this.info, this.#services.log)
-      this.#table = cached ?? (await this.#fetchTable(lane, paths?.meta))
+      this.#table = cached ?? (await this.#fetchTable(lane, paths))
     }
     if (this.#needsDigests(lane))
       this.digests = await fetchDigests(this.info, lane.metaReader, paths, this.#services.log)
   }
 
-  async #fetchTable(lane: BlobLane, path: string | undefined): Promise<ChunkTable> {
+  async #fetchTable(lane: BlobLane, paths: ReturnType<typeof cachePaths> | undefined): Promise<ChunkTable> {
     const { table, bytes } = await fetchTable(this.info, lane.metaReader, this.#services.workers, {
       priority: 'demand',
     })
-    if (path === undefined || !this.storesInFile) return table
+    if (paths === undefined || !this.storesInFile) return table
     try {
-      await writeCacheFile(path, bytes)
+      await writeCacheFile(paths.meta, bytes)
+      // It may name a damaged one that has just been replaced.
+      if (paths.old.meta !== undefined) rmSync(paths.old.meta, { force: true })
+      linkNames(paths)
     } catch (error) {
       this.#degrade(error)
       return table
     }
-    return openCachedTable(path, this.info, this.#services.log) ?? table
+    return openCachedTable(paths.meta, this.info, this.#services.log) ?? table
   }
 
   #degrade(error: unknown): void {

@@ -1,6 +1,7 @@
 import {
   existsSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -15,7 +16,7 @@ import { silentLog } from '../base/log.js'
 import type { BlobInfo } from './cache.js'
 import { CacheManager } from './manager.js'
 import { TestBackend } from './testing/backend.js'
-import { cacheConfig, firstBlob, openFixture, wrongChunks } from './testing/fixtures.js'
+import { cacheConfig, firstBlob, openFixture, wrongChunks, type FixtureName } from './testing/fixtures.js'
 import { WorkerPool } from './worker-pool.js'
 
 const workers = new WorkerPool({ size: 1 })
@@ -40,8 +41,8 @@ interface Filled {
 }
 
 /** A folder that a manager has filled completely and left. */
-async function filled(t: Test): Promise<Filled> {
-  const fixture = await openFixture('v6-lz4-64k')
+async function filled(t: Test, name: FixtureName = 'v6-lz4-64k'): Promise<Filled> {
+  const fixture = await openFixture(name)
   t.teardown(() => fixture.image.close())
   const { info, wants } = firstBlob(fixture)
   const workDir = t.testdir()
@@ -137,6 +138,22 @@ for (const [what, damage, warning] of DAMAGES)
     t.match(await files.reread(), { requests: 0, wrong: 0, warnings: [] })
     t.equal(statSync(files.oldMap).ino, statSync(files.map).ino)
   })
+
+t.test('a referenced layer, whose files Nydus up to 2.2 names by its meta blob', async t => {
+  const { workDir, info, reread } = await filled(t, 'v6-zran')
+  t.notSame(info.metaBlobId, undefined)
+  const now = [`${info.id}.blob.data`, `${info.id}.blob.data.chunk_map`, `${info.id}.blob.meta`]
+  const before = ['.blob.data', '.chunk_map', '.blob.meta'].map(suffix => `${info.metaBlobId}${suffix}`)
+  t.strictSame(
+    readdirSync(workDir).toSorted(),
+    [...now, ...before].toSorted(),
+    'the same files under both names',
+  )
+  for (const name of now) rmSync(join(workDir, name))
+  t.match(await reread(), { requests: 0, wrong: 0, warnings: [] }, 'a folder of the older one is used')
+  for (const name of before) rmSync(join(workDir, name))
+  t.match(await reread(), { requests: 0, wrong: 0, warnings: [] }, 'one of a newer one, too')
+})
 
 t.test('a data file that is shorter is extended: its chunks are where the map says', async t => {
   const { data, info, reread } = await filled(t)

@@ -29,19 +29,33 @@ import { checkChunkMap, createChunkMap, mapChunkMap } from './chunk-map.js'
 import { openTempFile } from './temp-file.js'
 
 /** Names of a blob's files in a work_dir. */
-export function cachePaths(dir: string, id: string) {
-  return {
-    data: join(dir, `${id}.blob.data`),
-    map: join(dir, `${id}.blob.data.chunk_map`),
-    /** Name of the map up to Nydus 2.2; kept as a second link, so that daemons of both ages share one map. */
-    oldMap: join(dir, `${id}.chunk_map`),
+export function cachePaths(dir: string, { id, metaBlobId }: Pick<BlobInfo, 'id' | 'metaBlobId'>) {
+  const path = (suffix: string): string => join(dir, id + suffix)
+  const names = {
+    data: path('.blob.data'),
+    map: path('.blob.data.chunk_map'),
     /** Data file of a cache in "compressed" mode, whose chunk map has the same name as ours. */
-    raw: join(dir, `${id}.blob.raw`),
-    meta: join(dir, `${id}.blob.meta`),
-    digest: join(dir, `${id}.blob.digest`),
-    toc: join(dir, `${id}.blob.toc`),
+    raw: path('.blob.raw'),
+    meta: path('.blob.meta'),
+    digest: path('.blob.digest'),
+    toc: path('.blob.toc'),
   }
+  /**
+   * Names up to Nydus 2.2, kept as second links, so that daemons of both ages share one set of files: another one for the
+   * map, and for blobs with a meta blob of their own (SEPARATE) all names by that one's id.
+   */
+  const oldId = metaBlobId ?? id
+  const old = {
+    map: join(dir, `${oldId}.chunk_map`),
+    ...(metaBlobId !== undefined && {
+      data: join(dir, `${oldId}.blob.data`),
+      meta: join(dir, `${oldId}.blob.meta`),
+    }),
+  }
+  return { ...names, old }
 }
+
+type CachePaths = ReturnType<typeof cachePaths>
 
 export interface CacheFiles {
   /** Descriptor of the data file. */
@@ -65,7 +79,7 @@ export async function openCacheFiles(
   log: Log,
 ): Promise<CacheFiles> {
   mkdirSync(dir, { recursive: true })
-  const paths = cachePaths(dir, info.id)
+  const paths = cachePaths(dir, info)
   if (existsSync(paths.raw)) {
     log.warn(
       { blob: info.id, path: paths.raw },
@@ -98,17 +112,17 @@ async function lockFolder(dir: string): Promise<() => void> {
 
 /** undefined: try again in a moment. */
 function openPair(
-  paths: ReturnType<typeof cachePaths>,
+  paths: CachePaths,
   info: BlobInfo,
   indexed: boolean,
   insist: boolean,
   log: Log,
 ): CacheFiles | undefined {
+  linkNames(paths)
   if (!indexed) {
     const data = openData(paths.data)
     return { data: data.fd, writable: fitData(data, info) }
   }
-  linkMapNames(paths)
   const map = openExisting(paths.map)
   let data: OpenedData | undefined
   try {
@@ -123,7 +137,7 @@ function openPair(
       closeSync(data.fd)
       data = replacePair(paths, info)
     } else if (map === undefined) createChunkMap(paths.map, info.chunkCount, false)
-    linkMapNames(paths)
+    linkNames(paths)
     const reuse = wrong === undefined ? map : undefined
     const writable = fitData(data, info) && reuse?.writable !== false
     const opened = reuse?.fd ?? openSync(paths.map, 'r+')
@@ -190,13 +204,13 @@ function fitData(data: OpenedData, info: BlobInfo): boolean {
  * New files under the old names. The map goes first and comes last, so that whoever opens the files in between
  * finds data without a map, never a map that speaks of other data.
  */
-function replacePair(paths: ReturnType<typeof cachePaths>, info: BlobInfo): OpenedData {
+function replacePair(paths: CachePaths, info: BlobInfo): OpenedData {
   const temporary = `${paths.data}.${process.pid}.tmp`
   const fd = openSync(temporary, 'w+', 0o644)
   try {
     ftruncateSync(fd, info.uncompressedSize)
-    rmSync(paths.oldMap, { force: true })
-    rmSync(paths.map, { force: true })
+    for (const path of [paths.old.map, paths.map, paths.old.data])
+      if (path !== undefined) rmSync(path, { force: true })
     renameSync(temporary, paths.data)
     createChunkMap(paths.map, info.chunkCount, true)
   } catch (error) {
@@ -206,14 +220,20 @@ function replacePair(paths: ReturnType<typeof cachePaths>, info: BlobInfo): Open
   return { fd, writable: true, created: true }
 }
 
-/** Gives a map that has one of its two names the other as well. */
-function linkMapNames(paths: ReturnType<typeof cachePaths>): void {
-  const current = statSync(paths.map, { throwIfNoEntry: false })
-  const old = statSync(paths.oldMap, { throwIfNoEntry: false })
-  try {
-    if (current === undefined && old !== undefined) linkSync(paths.oldMap, paths.map)
-    else if (current !== undefined && old === undefined) linkSync(paths.map, paths.oldMap)
-  } catch {
-    // Read-only folder, no hard links, or somebody was faster: one name is enough for us.
+/** Gives a file that has one of its two names the other as well. */
+export function linkNames(paths: CachePaths): void {
+  for (const [now, before] of [
+    [paths.data, paths.old.data],
+    [paths.map, paths.old.map],
+    [paths.meta, paths.old.meta],
+  ]) {
+    if (now === undefined || before === undefined) continue
+    const present = [now, before].map(path => statSync(path, { throwIfNoEntry: false }) !== undefined)
+    try {
+      if (present[0] === false && present[1] === true) linkSync(before, now)
+      else if (present[0] === true && present[1] === false) linkSync(now, before)
+    } catch {
+      // Read-only folder, no hard links, or somebody was faster: one name is enough for us.
+    }
   }
 }
