@@ -1,13 +1,14 @@
 /**
- * A registry that is far away: a reverse proxy, in a process of its own, that waits before it hands a request on, and
- * counts. `node delay-proxy.js UPSTREAM_PORT DELAY_MS`, talked to over IPC.
+ * A registry that is far away: a relay of bytes, in a process of its own, that holds what a client sends for a while, and
+ * counts. It does not parse answers: what it costs would count as the servers' time. `node delay-proxy.js UPSTREAM_PORT
+ * DELAY_MS`, talked to over IPC.
  */
 import { fork, type ChildProcess } from 'node:child_process'
-import { Agent, createServer, request } from 'node:http'
+import { connect, createServer } from 'node:net'
 import { fileURLToPath } from 'node:url'
 
 export interface Traffic {
-  /** Requests, and bytes of answers' bodies. */
+  /** Requests, and bytes of answers with their headers (some hundred bytes each). */
   readonly requests: number
   readonly bytes: number
 }
@@ -50,27 +51,31 @@ function nextMessage(child: ChildProcess): Promise<unknown> {
   })
 }
 
+/** Clients send a request (no body, no pipelining) in one piece; its first bytes are a method. */
+const METHOD = /^(?:GET|HEAD) /
+
 function serve(upstream: number, delayMs: number): void {
-  const agent = new Agent({ keepAlive: true })
   let count = { requests: 0, bytes: 0 }
-  const server = createServer((incoming, response) => {
-    count.requests++
-    setTimeout(() => {
-      const { method = 'GET', url = '/', headers } = incoming
-      const onward = request(
-        { port: upstream, host: '127.0.0.1', method, path: url, headers, agent },
-        answer => {
-          response.writeHead(answer.statusCode ?? 502, answer.headers)
-          answer.on('data', (chunk: Buffer) => (count.bytes += chunk.length))
-          answer.pipe(response)
-        },
-      )
-      onward.on('error', () => response.destroy())
-      response.on('close', () => onward.destroy())
-      incoming.pipe(onward)
-    }, delayMs)
+  const server = createServer({ noDelay: true }, client => {
+    const registry = connect({ port: upstream, host: '127.0.0.1', noDelay: true })
+    client.on('data', bytes => {
+      if (METHOD.test(bytes.subarray(0, 5).toString('latin1'))) count.requests++
+      setTimeout(() => registry.write(bytes), delayMs)
+    })
+    registry.on('data', bytes => {
+      count.bytes += bytes.length
+      if (client.write(bytes)) return
+      registry.pause()
+      client.once('drain', () => registry.resume())
+    })
+    for (const [one, other] of [
+      [client, registry],
+      [registry, client],
+    ] as const) {
+      one.on('error', () => other.destroy())
+      one.on('close', () => other.destroy())
+    }
   })
-  server.keepAliveTimeout = 60_000
   server.listen(0, '127.0.0.1', () => {
     const address = server.address()
     process.send?.({ port: typeof address === 'object' ? (address?.port ?? 0) : 0 } satisfies Ready)
