@@ -5,6 +5,7 @@
 import { availableParallelism } from 'node:os'
 import { Worker, type TransferListItem } from 'node:worker_threads'
 import { NydusError, type Code } from '../base/errors.js'
+import { workerEntry } from '../base/program-files.js'
 import type { Done, Failed, Job, WorkerOptions } from './job.js'
 
 type JobBody = Job extends infer J ? (J extends Job ? Omit<J, 'id'> : never) : never
@@ -27,7 +28,7 @@ export class WorkerPool {
     this.depth = count * 2
     for (let i = 0; i < count; i++) {
       // Plain JavaScript that needs none of the loaders this process may have been started with.
-      const worker = new Worker(new URL('./build-worker.js', import.meta.url), { workerData: options, execArgv: [] })
+      const worker = new Worker(workerEntry('build/build-worker'), { workerData: options, execArgv: [] })
       worker.on('message', (message: Done | Failed) => this.#answer(i, message))
       worker.on('error', error => this.#fail(error))
       this.#workers.push(worker)

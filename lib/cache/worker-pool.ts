@@ -6,6 +6,7 @@
 import { availableParallelism } from 'node:os'
 import { Worker, type TransferListItem } from 'node:worker_threads'
 import { explain, NydusError } from '../base/errors.js'
+import { workerEntry } from '../base/program-files.js'
 import type { WorkerJob, WorkerReply, WorkerRequest } from './worker-protocol.js'
 
 /** More would only compete with the lanes; two keep a second core busy while the first reads. */
@@ -40,11 +41,6 @@ export interface WorkerPoolOptions {
   readonly entry?: URL
 }
 
-/** This module's sibling, as source under the test runner or compiled. */
-function chunkWorker(): URL {
-  return new URL(import.meta.url.endsWith('.ts') ? './chunk-worker.ts' : './chunk-worker.js', import.meta.url)
-}
-
 export class WorkerPool {
   readonly #size: number
   readonly #entry: URL
@@ -55,7 +51,7 @@ export class WorkerPool {
 
   constructor(options: WorkerPoolOptions = {}) {
     this.#size = options.size ?? Math.min(availableParallelism(), MAX_WORKERS)
-    this.#entry = options.entry ?? chunkWorker()
+    this.#entry = options.entry ?? workerEntry('cache/chunk-worker')
   }
 
   /** Starts the first Worker, so that the first job need not wait for it. */

@@ -3,8 +3,8 @@
  * the two at its start and upgrades every daemon that differs (nydusd.md 6.3).
  */
 import { readFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { join } from 'node:path'
+import { programFolder } from '../base/program-files.js'
 
 export interface BuildInfo {
   /** As in package.json. */
@@ -27,11 +27,10 @@ function readField(path: string, field: string): string | undefined {
 
 /** scripts/link-bins leaves dist/build-info.json; from the sources there is none. */
 export function buildInfo(): BuildInfo {
-  const root = join(dirname(fileURLToPath(import.meta.url)), '../..')
-  const built = join(root, 'build-info.json')
+  const built = join(programFolder, 'build-info.json')
   const version = readField(built, 'version')
   return {
-    version: version ?? readField(join(root, 'package.json'), 'version') ?? 'unknown',
+    version: version ?? readField(join(programFolder, 'package.json'), 'version') ?? 'unknown',
     commit: readField(built, 'commit') ?? 'unknown',
     time: readField(built, 'time') ?? 'unknown',
     profile: version === undefined ? 'source' : 'release',
