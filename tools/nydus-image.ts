@@ -76,4 +76,4 @@ export const main: Main = async (argv, io) => {
   }
 }
 
-await runProgram(import.meta.url, main)
+runProgram(import.meta.url, main)

@@ -189,7 +189,7 @@ t.test('the launcher works by path, by link, from any folder, and spares the sta
 
 t.test('--help and --version need no addon; what does says that it is missing', async t => {
   const dir = tempDir(t)
-  for (const part of ['bin', 'lib', 'tools'])
+  for (const part of ['bin', 'run', 'build-info.json'])
     cpSync(`${projectRoot}/dist/${part}`, `${dir}/dist/${part}`, { recursive: true })
   cpSync(`${projectRoot}/package.json`, `${dir}/package.json`)
   symlinkSync(`${projectRoot}/node_modules`, `${dir}/node_modules`)

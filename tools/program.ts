@@ -14,14 +14,20 @@ export interface Io {
 export type Main = (argv: readonly string[], io: Io) => Promise<number>
 
 /** Runs `main` when its module is what node was started with; does nothing when it was imported. */
-export async function runProgram(moduleUrl: string, main: Main): Promise<void> {
+export function runProgram(moduleUrl: string, main: Main): void {
   const script = process.argv[1]
   if (script === undefined || realpathSync(script) !== fileURLToPath(moduleUrl)) return
   // Whoever reads our output may have gone: `nydusd --help | head -1`.
   process.stdout.on('error', () => {})
   process.stderr.on('error', () => {})
-  process.exitCode = await main(process.argv.slice(2), process).catch((error: unknown) => {
-    process.stderr.write(`Error: ${explain(error)}\n`)
-    return 1
-  })
+  // Unless it says otherwise: a program that waits for something that never comes has failed.
+  process.exitCode = 1
+  void main(process.argv.slice(2), process)
+    .catch((error: unknown) => {
+      process.stderr.write(`Error: ${explain(error)}\n`)
+      return 1
+    })
+    .then(code => {
+      process.exitCode = code
+    })
 }

@@ -7,7 +7,7 @@
  * A table of contents is a claim: what is built from the archive itself must agree with it, and what is built from
  * the table alone must at least make sense.
  */
-import { z } from 'zod'
+import * as z from 'zod'
 import { NydusError } from '../base/errors.js'
 import type { GzipBorder } from './gzip-source.js'
 import { TarHeader } from '../rafs/layout/v6.js'

@@ -1,5 +1,5 @@
 /** Bodies of the API, as zod declarations. A module of its own: a daemon that was asked nothing loads no zod. */
-import { z } from 'zod'
+import * as z from 'zod'
 
 export const mountBody = z.object({
   fs_type: z.string().meta({ description: '`rafs`' }),

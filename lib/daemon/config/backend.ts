@@ -3,7 +3,7 @@
  * types they decode to are declared by the layer that uses them, lib/backend/backend.ts.
  */
 import { isAbsolute } from 'node:path'
-import { z } from 'zod'
+import * as z from 'zod'
 import type {
   HttpProxyOptions,
   LocaldiskOptions,

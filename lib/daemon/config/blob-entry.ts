@@ -1,7 +1,7 @@
 /**
  * Blob cache entries, as `PUT /api/v2/blobs` and `nydus-image export -C` take them (design: nydusd.md 2.4). Two spellings, one result; `config_v2` wins.
  */
-import { z } from 'zod'
+import * as z from 'zod'
 import type { BackendConfig } from '../../backend/backend.js'
 import { backendV1 } from './schema-v1.js'
 import { backendV2, cacheV2, externalBackends, finishCache, NO_PREFETCH } from './schema-v2.js'

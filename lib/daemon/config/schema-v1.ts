@@ -2,7 +2,7 @@
  * Configuration v1 (JSON): the form of 2020, and what the snapshotter, Kata and nydusify still write (design:
  * nydusd.md 2.2). Decodes to the same `NydusConfig` as v2.
  */
-import { z } from 'zod'
+import * as z from 'zod'
 import { backendOptions } from './backend.js'
 import {
   CACHE_TYPES,

@@ -1,5 +1,5 @@
 /** Configuration v2 (TOML or JSON), design: nydusd.md 2.3. Decodes to `NydusConfig`. */
-import { z } from 'zod'
+import * as z from 'zod'
 import { backendOptions } from './backend.js'
 import { BACKEND_TYPES, type BackendType, type NydusConfig } from './types.js'
 import { count, flag, MAX_BATCH, MAX_THREADS, required, section, text } from './values.js'

@@ -1,5 +1,5 @@
 /** Building blocks of the configuration's declarations: one optional value with its default each. */
-import { z } from 'zod'
+import * as z from 'zod'
 
 /** `null` counts as absent: the API shows absent values as null, and clients send back what they got. */
 function optional<T extends z.ZodType>(schema: T, value: z.output<T>) {
