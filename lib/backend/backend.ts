@@ -122,7 +122,7 @@ export interface Backend {
   /** Metrics in the shape of `GET /api/v1/metrics/backend`. */
   readonly metrics: BackendMetrics
   /**
-   * More counters, for Prometheus, of backends that have them: requests, retries, detours (past a proxy or mirror
+   * More counters, of backends that have them, which `metrics/backend` shows as well: requests, retries, detours (past a proxy or mirror
    * that failed), given_up (reads), and as they are at the moment in_flight, waiting, circuit_open.
    */
   readonly counters?: Readonly<Record<string, number>>

@@ -112,7 +112,7 @@ t.test('metrics in the shape of the API', async t => {
   await read(reader, 0, 500)
   await read(reader, 0, 4096)
   await t.rejects(read(reader, 4999, 2))
-  const json = backendMetricsJson(backend.type, backend.metrics)
+  const json = backendMetricsJson(backend)
   t.match(json, {
     backend_type: 'localfs',
     read_count: 3,

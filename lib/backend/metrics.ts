@@ -1,7 +1,7 @@
 /**
  * Counting for every backend, and the shape that `GET /api/v1/metrics/backend` shows (http-api.md §4).
  */
-import type { BackendConfig, BackendMetrics } from './backend.js'
+import type { Backend, BackendMetrics } from './backend.js'
 
 const K = 1024
 /** Lower bounds of all but the first size bucket, in bytes. */
@@ -69,11 +69,12 @@ export async function countRead(
   if (row !== undefined) row[latency] = (row[latency] ?? 0) + 1
 }
 
-/** The JSON of `GET /api/v1/metrics/backend`. */
-export function backendMetricsJson(
-  type: BackendConfig['type'],
-  metrics: BackendMetrics,
-): Record<string, unknown> {
+/** The JSON of `GET /api/v1/metrics/backend`: the shape of http-api.md §4, and the backend's own counters. */
+export function backendMetricsJson({
+  type,
+  metrics,
+  counters,
+}: Pick<Backend, 'type' | 'metrics' | 'counters'>): Record<string, unknown> {
   return {
     backend_type: type,
     read_count: metrics.readCount,
@@ -83,5 +84,6 @@ export function backendMetricsJson(
     read_cumulative_latency_millis_dist: metrics.readCumulativeLatencyDist.map(Math.round),
     read_count_block_size_dist: metrics.readCountBlockSizeDist,
     read_latency_sizes_dist: metrics.readLatencySizesDist,
+    ...counters,
   }
 }

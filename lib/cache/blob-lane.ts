@@ -11,13 +11,16 @@ import { Decoding, type Stored } from './decoding.js'
 import type { CacheServices } from './services.js'
 import type { FetchQueue, QueueLane } from './fetch-queue.js'
 import type { Job } from './job.js'
+import type { BlobCacheMetrics } from './metrics.js'
 
 /** Largest hole that is read along to save a request; only with amplification, which asks for such a trade. */
 const MAX_GAP = 32 << 10
 
 export interface LaneOptions {
   readonly amplify: number
+  readonly prefetchRequests: number
   readonly digestOf: ((index: number) => Uint8Array | undefined) | undefined
+  readonly metrics: BlobCacheMetrics
 }
 
 export class BlobLane implements QueueLane {
@@ -27,11 +30,13 @@ export class BlobLane implements QueueLane {
   /** Reader of the blob that holds the chunk table. */
   readonly metaReader: BlobReader
   readonly amplify: number
+  readonly prefetchRequests: number
   readonly maxGap: number
   /** The image knows the digests of its chunks. */
   readonly knowsDigests: boolean
   readonly digestOf: (index: number) => Uint8Array | undefined
   readonly #services: CacheServices
+  readonly #metrics: BlobCacheMetrics
   readonly #running = new Set<Promise<void>>()
 
   constructor(
@@ -48,6 +53,8 @@ export class BlobLane implements QueueLane {
     const meta = store.info.metaBlobId
     this.metaReader = meta === undefined ? this.reader : backend.open(meta)
     this.amplify = options.amplify
+    this.prefetchRequests = options.prefetchRequests
+    this.#metrics = options.metrics
     this.maxGap = Math.min(MAX_GAP, options.amplify >> 3)
     this.knowsDigests = options.digestOf !== undefined
     this.digestOf = options.digestOf ?? (index => store.digests?.of(index))
@@ -125,6 +132,7 @@ export class BlobLane implements QueueLane {
       ...optionsOf(jobs, signal),
       onProgress: count => decoding.arrived(count),
     })
+    this.#metrics.answered(jobs[0]?.ranAs ?? 'demand', end - start, jobs.length)
   }
 }
 

@@ -151,6 +151,8 @@ export interface Fetched {
 export interface FetchOptions {
   readonly signal?: AbortSignal
   readonly priority?: 'demand' | 'prefetch'
+  /** For counting: the reader found other chunks of its read in the cache. */
+  readonly partly?: boolean
   /** Upper bound in bytes of one merged backend request; the default is the larger of `amplify` and 1 MiB. */
   readonly mergeSize?: number
 }
@@ -161,6 +163,8 @@ export interface OpenOptions {
   readonly id?: string
   /** `amplify_io` (v1) or `rafs.batch_size` (v2): neighbours that a demand read brings along, in bytes; 0 = none. */
   readonly amplify?: number
+  /** `threads` of the prefetch settings: so many prefetch requests at once; without it only the cache's own limit counts. */
+  readonly prefetchRequests?: number
   /** Digest of a chunk by its number, when the bootstrap has one; asked for chunks that come along unasked. */
   readonly digestOf?: (index: number) => Uint8Array | undefined
 }

@@ -14,6 +14,7 @@ interface Run {
 /** A lane that writes its requests down and leaves it to the test when they end. */
 class TestLane implements QueueLane {
   maxGap = 0
+  prefetchRequests = Infinity
   amplify = 0
   readonly runs: Run[] = []
   riderJobs: Queued[] = []

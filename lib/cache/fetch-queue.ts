@@ -32,6 +32,8 @@ export interface QueueLane {
   riders(last: Queued, room: number): readonly Queued[]
   /** Up to how many bytes a demand request is filled with riders. */
   readonly amplify: number
+  /** Prefetch requests at once. */
+  readonly prefetchRequests: number
   /**
    * Reads and decodes; never rejects. `onRead` is called when the backend has answered, in whatever way.
    */
@@ -226,7 +228,8 @@ export class FetchQueue {
     if (this.requestsInFlight >= requests) return false
     if (this.#bytes > 0 && this.#bytes + job.size > bytes) return false
     if (job.priority === 'demand') return true
-    return this.#prefetchRequests < (this.#demandRequests > 0 ? 1 : prefetchRequests)
+    const most = Math.min(prefetchRequests, job.lane.prefetchRequests)
+    return this.#prefetchRequests < (this.#demandRequests > 0 ? 1 : most)
   }
 
   #addRiders(jobs: Queued[], lane: QueueLane): void {

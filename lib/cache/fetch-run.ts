@@ -26,6 +26,8 @@ export interface RunOptions {
   readonly priority: Priority
   readonly mergeSize: number
   readonly signal: AbortSignal
+  /** The reader found other chunks in the cache itself. */
+  readonly partly: boolean
 }
 
 /** Wants that one unit satisfies. */
@@ -66,11 +68,8 @@ export class FetchRun {
 
   async run(): Promise<Fetched> {
     try {
-      const { metrics } = this.#options
       let open = this.#open()
-      metrics.total++
-      if (open.length === 0) metrics.wholeHits++
-      else if (open.length < this.#wants.length) metrics.partialHits++
+      this.#countHit(open.length)
       for (; open.length > 0; this.#round++) {
         const failure = await this.#obtain(open)
         open = this.#open()
@@ -85,6 +84,14 @@ export class FetchRun {
       backendBytes: this.#backendBytes,
       release: () => this.#release(),
     }
+  }
+
+  #countHit(missing: number): void {
+    const { metrics, priority, partly } = this.#options
+    if (priority === 'prefetch') return
+    metrics.total++
+    if (missing === 0) metrics.wholeHits++
+    else if (partly || missing < this.#wants.length) metrics.partialHits++
   }
 
   #unsettled(): NydusError {

@@ -91,14 +91,17 @@ export class CacheManager {
       const store = await shared.store
       this.#services.workers.warm()
       if (config.validate) store.startValidating()
+      const metrics = this.#metricsOf(options.id ?? '')
       const blob = new OpenBlob({
         store,
         lane: new BlobLane(store, backend, this.#queueOf(backend), this.#services, {
           amplify: Math.min(options.amplify ?? 0, this.#limits.bytes),
+          prefetchRequests: Math.max(1, options.prefetchRequests ?? Infinity),
           digestOf: options.digestOf,
+          metrics,
         }),
         services: this.#services,
-        metrics: this.#metricsOf(options.id ?? ''),
+        metrics,
         validate: config.validate,
         onClose: async () => {
           this.#open.delete(blob)

@@ -40,6 +40,14 @@ export class OpenBlob implements BlobCache, MeteredBlob {
     return this.#options.store.handle(this.#options.validate)
   }
 
+  get store(): object {
+    return this.#options.store
+  }
+
+  get queue(): object {
+    return this.#options.lane.queue
+  }
+
   get blobId(): string {
     return this.info.id
   }
@@ -78,7 +86,9 @@ export class OpenBlob implements BlobCache, MeteredBlob {
       return { placements: wants.map(() => undefined), backendBytes: 0, release: () => {} }
     return await this.#supervised(options.signal, async signal => {
       const mergeSize = options.mergeSize ?? Math.max(lane.amplify, MERGE_SIZE)
-      const run = new FetchRun(wants, { lane, services, metrics, validate, priority, mergeSize, signal })
+      const partly = options.partly === true
+      const shared = { lane, services, metrics, validate, priority }
+      const run = new FetchRun(wants, { ...shared, mergeSize, signal, partly })
       try {
         return await run.run()
       } catch (error) {

@@ -127,11 +127,7 @@ class PrefetchRun {
       fetched.release()
       this.#pacer.spend(fetched.backendBytes)
       this.#failures = 0
-      if (metrics === undefined) return
-      metrics.prefetchBytes += fetched.backendBytes
-      metrics.prefetchRequests++
-      if (wants.length === 1) metrics.prefetchUnmerged++
-      metrics.prefetchMillis += this.#clock.now() - start
+      if (metrics !== undefined) metrics.prefetchMillis += this.#clock.now() - start
     } catch (error) {
       if (signal.aborted) return
       this.#failures++

@@ -2,56 +2,34 @@
  * What a mount notes of single files, and what it is for: a real run gives the list, an image is built with it, and the
  * next start finds its files in the cache.
  */
-import { createHash } from 'node:crypto'
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import type { FuseClient } from '../../addon/test/fuse-client.js'
-import { BlobServer, patternBlob } from '../backend/testing/blob-server.js'
+import { BlobServer } from '../backend/testing/blob-server.js'
 import { FaultProxy } from '../backend/testing/fault-proxy.js'
-import { runTool, runToolWith } from '../build/testing/image-tool.js'
+import { runTool } from '../build/testing/image-tool.js'
 import { METRIC } from '../fuse/abi.js'
+import { buildImage, FILE_SIZE as SIZE, SourceFiles, type BuiltImage } from './testing/built-image.js'
 import { connectGuest, startDaemon } from './testing/daemon.js'
 import { nodeAt, readAll, readFile } from './testing/guest-tree.js'
 import { remoteConfig } from './testing/remote.js'
 import { tempDir } from './testing/temp-dir.js'
 
-const SIZE = 100_000
-const FILES = Array.from({ length: 40 }, (_, i) => `/lib/file-${String(i).padStart(2, '0')}`)
 /** What the run reads, in this order. */
 const READ = ['/lib/file-31', '/lib/file-02', '/lib/file-17', '/lib/file-18'] as const
 
 const dir = tempDir(t)
-const source = join(dir, 'source')
-mkdirSync(join(source, 'lib'), { recursive: true })
-const content = patternBlob(FILES.length * SIZE)
-FILES.forEach((path, i) => writeFileSync(source + path, content.subarray(i * SIZE, (i + 1) * SIZE)))
-const fileOf = (fuse: FuseClient, path: string) =>
-  nodeAt(fuse, `/a${path}`).then(node => {
-    const at = FILES.indexOf(path) * SIZE
-    const sha256 = createHash('sha256')
-      .update(content.subarray(at, at + SIZE))
-      .digest('hex')
-    return { path, node, size: SIZE, sha256 }
-  })
+const source = new SourceFiles(join(dir, 'source'), 40)
 
-interface Image {
-  readonly bootstrap: string
-  readonly blobs: string
+async function build(t: Test, name: string, prefetch: string, ...more: string[]): Promise<BuiltImage> {
+  return await buildImage(t, source, join(dir, name), prefetch, ...more)
 }
 
-async function build(t: Test, name: string, prefetch: string, ...more: string[]): Promise<Image> {
-  const image = { bootstrap: join(dir, `${name}.boot`), blobs: join(dir, name) }
-  mkdirSync(image.blobs)
-  const args = ['create', '--chunk-size', '0x10000', '-B', image.bootstrap, '-D', image.blobs, ...more]
-  const { code, stderr } = await runToolWith(prefetch, ...args, source)
-  t.equal(code, 0, stderr)
-  return image
-}
+const fileOf = (fuse: FuseClient, path: string) => source.guestFile(fuse, '/a', path)
 
-async function mounted(t: Test, { bootstrap, blobs }: Image, more: object) {
-  const [id = ''] = readdirSync(blobs)
-  const server = await BlobServer.start(readFileSync(join(blobs, id)))
+async function mounted(t: Test, image: BuiltImage, more: object) {
+  const server = await BlobServer.start(image.blob)
   const proxy = await FaultProxy.start(server.url)
   t.teardown(() => Promise.all([proxy.stop(), server.stop()]))
   const daemon = await startDaemon(t, ['--log-level', 'info', 'virtiofs'])
@@ -61,7 +39,7 @@ async function mounted(t: Test, { bootstrap, blobs }: Image, more: object) {
     workDir: tempDir(t),
     more: { amplify_io: 0, ...more },
   })
-  await daemon.api('POST', 'mount?mountpoint=/a', { fs_type: 'rafs', source: bootstrap, config })
+  await daemon.api('POST', 'mount?mountpoint=/a', { fs_type: 'rafs', source: image.bootstrap, config })
   return { daemon, fuse, proxy }
 }
 

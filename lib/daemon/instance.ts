@@ -7,14 +7,14 @@ import type { Backend } from '../backend/backend.js'
 import { NydusError, explain } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { FileRecords, newFileTable, type FileTable } from '../fuse/file-records.js'
-import type { BlobCache, Fetched } from '../cache/cache.js'
+import type { BlobCache, Fetched, FetchOptions } from '../cache/cache.js'
 import type { CacheManager } from '../cache/manager.js'
 import type { ImageHandle } from '../rafs/handle.js'
 import { RafsImage } from '../rafs/image.js'
 import type { ColdFetched, ColdPlacement } from '../vfs/cold-reads.js'
 import type { ColdWant, FileNotes } from '../vfs/filesystem.js'
 import type { NydusConfig } from './config.js'
-import { prefetchImage } from './prefetch-image.js'
+import { prefetchImage, prefetchSettings } from './prefetch-image.js'
 import { ReadLatency } from './read-latency.js'
 import type { SettingsStore } from './settings.js'
 
@@ -94,8 +94,8 @@ export class Instance {
     this.handle = this.files === undefined ? handle : { ...handle, files: this.files }
   }
 
-  /** What lanes found missing: one fetch per blob, all at once. */
-  async fetch(wants: readonly ColdWant[], signal: AbortSignal): Promise<ColdFetched> {
+  /** What lanes found missing: one fetch per blob, all at once. `partly`: they found the rest of the read. */
+  async fetch(wants: readonly ColdWant[], signal: AbortSignal, partly: boolean): Promise<ColdFetched> {
     const started = performance.now()
     const byBlob = new Map<number, BlobWants>()
     wants.forEach(({ blob, ref }, position) => {
@@ -106,7 +106,7 @@ export class Instance {
     })
     const parts = [...byBlob]
     const results = await Promise.allSettled(
-      parts.map(([blob, { refs }]) => this.#fetchFrom(blob, refs, signal)),
+      parts.map(([blob, { refs }]) => this.#fetchFrom(blob, refs, { signal, partly })),
     )
     this.latency.add(performance.now() - started)
     const done = results.filter(result => result.status === 'fulfilled').map(result => result.value)
@@ -123,7 +123,7 @@ export class Instance {
     return { placements, release }
   }
 
-  async #fetchFrom(blob: number, refs: readonly number[], signal: AbortSignal): Promise<Fetched> {
+  async #fetchFrom(blob: number, refs: readonly number[], options: FetchOptions): Promise<Fetched> {
     const cache = this.blobs[blob]
     if (cache === undefined)
       throw new NydusError(
@@ -133,7 +133,7 @@ export class Instance {
       )
     return await cache.fetch(
       refs.map(ref => this.image.want(blob, ref)),
-      { signal },
+      options,
     )
   }
 
@@ -188,6 +188,7 @@ async function openBlobs(
       context.cache.open(info, backend, config.cache, {
         id: config.id,
         amplify: config.rafs.batch_size,
+        prefetchRequests: prefetchSettings(config).threads,
         digestOf: index => image.chunkDigest(blob, index),
       }),
     ),

@@ -82,12 +82,17 @@ export class Instances implements ColdSource {
     })
   }
 
-  async fetch(slot: number, wants: readonly ColdWant[], signal: AbortSignal): Promise<ColdFetched> {
+  async fetch(
+    slot: number,
+    wants: readonly ColdWant[],
+    signal: AbortSignal,
+    partly: boolean,
+  ): Promise<ColdFetched> {
     const handle = this.#table.imageAt(slot)
     const instance = handle && this.#byHandle.get(handle)
     if (instance === undefined)
       throw new NydusError('VFS_UNMOUNTED', 'ESTALE', `the image of slot ${slot} was unmounted`)
-    return await instance.fetch(wants, signal)
+    return await instance.fetch(wants, signal, partly)
   }
 
   /** A read that lanes had counted as answered failed: the yard's part of the counters, the one behind the lanes', says so. */

@@ -80,8 +80,7 @@ export class DaemonMetrics implements Metrics {
   }
 
   backend(id?: string): object {
-    const { backend } = this.#find(id).instance
-    return backendMetricsJson(backend.type, backend.metrics)
+    return backendMetricsJson(this.#find(id).instance.backend)
   }
 
   blobcache(id?: string): object {

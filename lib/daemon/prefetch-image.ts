@@ -7,6 +7,7 @@ import { explain } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { prefetch, type PrefetchItem } from '../cache/prefetch.js'
 import type { BlobCacheMetrics } from '../cache/metrics.js'
+import type { NydusConfig } from './config.js'
 import type { Instance } from './instance.js'
 
 /** The walk shares its thread with guests' cold reads: at most so long at a stretch. */
@@ -22,12 +23,17 @@ export interface PrefetchPlan {
   readonly signal: AbortSignal
 }
 
+/** The file system's settings, or else the cache's. */
+export function prefetchSettings(config: NydusConfig): NydusConfig['rafs']['prefetch'] {
+  return config.rafs.prefetch.enable ? config.rafs.prefetch : config.cache.prefetch
+}
+
 /** Resolves at the end, whatever comes; never rejects. */
 export async function prefetchImage(plan: PrefetchPlan): Promise<void> {
   const { config } = plan.instance
   const { type } = config.cache
   if (type === '' || type === 'dummycache') return
-  const settings = config.rafs.prefetch.enable ? config.rafs.prefetch : config.cache.prefetch
+  const settings = prefetchSettings(config)
   if (!settings.enable) return
   const { signal, log, metrics } = plan
   const started = performance.now()

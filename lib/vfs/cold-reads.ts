@@ -27,8 +27,11 @@ export interface ColdFetched {
 }
 
 export interface ColdSource {
-  /** Makes the wanted pieces of the image in mount slot `slot` available. Rejects when one of them can't be had. */
-  fetch(slot: number, wants: readonly ColdWant[], signal: AbortSignal): Promise<ColdFetched>
+  /**
+   * Makes the wanted pieces of the image in mount slot `slot` available. Rejects when one of them can't be had.
+   * `partly`: the read has other pieces, which are there already.
+   */
+  fetch(slot: number, wants: readonly ColdWant[], signal: AbortSignal, partly: boolean): Promise<ColdFetched>
 }
 
 export interface ColdReadsOptions {
@@ -180,7 +183,8 @@ export class ColdReads {
   async #fetch(waiting: Waiting): Promise<void> {
     const { read, abort } = waiting
     try {
-      const fetched = await this.#options.source.fetch(read.slot, read.wants, abort.signal)
+      const partly = read.extents.length > 3 * read.wants.length
+      const fetched = await this.#options.source.fetch(read.slot, read.wants, abort.signal, partly)
       try {
         const extents = placed(read, fetched.placements)
         if (this.#end(waiting)) this.#send(read, extents)
