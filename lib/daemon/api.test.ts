@@ -139,6 +139,10 @@ t.test('every command: what reaches the daemon, and the status', async t => {
     ['GET', '/api/v1/metrics/blobcache?id=/17', undefined, 200, [['blobcache', '/17']]],
     ['GET', '/api/v1/metrics/inflight', undefined, 204, [['inflight']]],
     ['GET', '/api/v1/config', undefined, 200, [['settings', undefined]]],
+    ['GET', '/api/v2/daemon', undefined, 200, []],
+    ['PUT', '/api/v2/daemon', { log_level: 'warn' }, 204, [['setLogLevel', 'warn']]],
+    ['GET', '/api/v2/blobs?domain_id=d', undefined, 200, []],
+    ['DELETE', '/api/v2/blobs?blob_id=b', undefined, 204, []],
     ['GET', '/api/v1/config?id=', undefined, 200, [['settings', '']]],
     [
       'PUT',
@@ -176,6 +180,7 @@ t.test('every command: what reaches the daemon, and the status', async t => {
   control.inflight = [{ inode: 1 }]
   t.match(await call(path, 'GET', '/api/v1/metrics/inflight'), { status: 200, text: '[{"inode":1}]' })
   t.equal((await call(path, 'GET', '/api/v1/daemon')).text, JSON.stringify(info))
+  t.match(JSON.parse((await call(path, 'GET', '/api/v2/daemon')).text), { ...info, backend_collection: null })
 })
 
 t.test('requests that are wrong', async t => {
@@ -275,6 +280,30 @@ t.test('requests that are wrong', async t => {
       /Mount\(Failed to load config: .*\/no\/such\/file cannot be read: no such file or folder\)/,
     ],
     ['PUT', '/api/v1/config?id=x', { nonsense: 'x' }, 500, 'Configure(ResponsePayloadType)'],
+    ['PUT', '/api/v2/daemon', { log_level: 'loud' }, 500, 'Configure(ResponsePayloadType)'],
+    [
+      'GET',
+      '/api/v2/blobs',
+      undefined,
+      400,
+      `QueryString("'domain_id' should be specified in query string")`,
+    ],
+    [
+      'DELETE',
+      '/api/v2/blobs',
+      undefined,
+      400,
+      `QueryString("'blob_id' should be specified in query string")`,
+    ],
+    [
+      'DELETE',
+      '/api/v2/blobs?domain_id=d',
+      undefined,
+      501,
+      /^DeleteBlobObject\(DaemonAbnormal\(Unsupported\)/,
+    ],
+    ['PUT', '/api/v2/blobs', {}, 400, /missing field `type`/],
+    ['PUT', '/api/v2/blobs', { type: 'bootstrap', id: 'b' }, 400, /neither `config` nor `config_v2`/],
     ['PUT', '/api/v1/config?id=x', {}, 500, 'Configure(ResponsePayloadType)'],
     [
       'PUT',
@@ -547,7 +576,7 @@ t.test('the socket: mode 0600, gone after close; connections end with it', async
 t.test('the table can be published: every row says what it takes', async t => {
   const { z } = await import('zod')
   for (const { method, path, summary, body } of ROUTES) {
-    t.match(path, /^\/api\/v1\//)
+    t.match(path, /^\/api\/v[12]\//)
     t.match(summary, /\.$/, `${method} ${path}`)
     if (body) t.match(z.toJSONSchema(await body(), { io: 'input' }), { type: 'object' })
   }

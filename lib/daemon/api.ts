@@ -15,11 +15,12 @@ import { decodeBody, readBody } from './api/read-body.js'
 import type { Answer, Route } from './api/route.js'
 import { routesMetrics } from './api/routes-metrics.js'
 import { routesV1 } from './api/routes-v1.js'
+import { routesV2 } from './api/routes-v2.js'
 import type { Control } from './control.js'
 import { reason } from './reason.js'
 import { removeSocket } from './sockets.js'
 
-export const ROUTES: readonly Route[] = [...routesV1, ...routesMetrics]
+export const ROUTES: readonly Route[] = [...routesV1, ...routesV2, ...routesMetrics]
 
 /** A leak in some client must not take the descriptors that blobs need. */
 const MAX_CONNECTIONS = 1024

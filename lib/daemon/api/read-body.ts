@@ -48,9 +48,7 @@ export async function decodeBody<T>(schema: z.ZodType<T>, body: Buffer): Promise
   const result = schema.safeParse(input)
   if (result.success) return result.data
   const [line, column] = endOf(text)
-  const missing = result.error.issues.find(
-    issue => issue.code === 'invalid_type' && issue.path.length === 1 && !has(input, issue.path[0]),
-  )
+  const missing = result.error.issues.find(issue => issue.path.length === 1 && !has(input, issue.path[0]))
   if (missing) throw badBody(`missing field \`${String(missing.path[0])}\``, line, column)
   throw badBody(result.error.issues.map(issue => issueText(issue, input)).join('; '), line, column)
 }

@@ -5,7 +5,7 @@ import { HOT_SETTINGS, type Control, type MountRequest, type Settings } from '..
 import { LOG_LEVELS } from '../options.js'
 import { reason } from '../reason.js'
 import { ApiFailure } from './failure.js'
-import { done, route, type Route } from './route.js'
+import { done, route, type Answer, type Input, type Route } from './route.js'
 
 const V1 = '/api/v1'
 
@@ -62,6 +62,13 @@ async function configOf2020(control: Control, given: string | null | undefined):
   }
 }
 
+export function changeLogLevel({ control, body }: Input<{ log_level: string }>): Answer {
+  const level = LOG_LEVELS.find(name => name === body.log_level)
+  if (level === undefined) throw new ApiFailure(500, 'Configure(ResponsePayloadType)')
+  control.setLogLevel(level)
+  return done
+}
+
 export const routesV1: readonly Route[] = [
   route({
     method: 'GET',
@@ -76,12 +83,7 @@ export const routesV1: readonly Route[] = [
     summary: 'Change the log level.',
     operation: 'Configure',
     body: async () => (await import('./bodies.js')).daemonBody,
-    handle({ control, body }) {
-      const level = LOG_LEVELS.find(name => name === body.log_level)
-      if (level === undefined) throw new ApiFailure(500, 'Configure(ResponsePayloadType)')
-      control.setLogLevel(level)
-      return done
-    },
+    handle: changeLogLevel,
   }),
   route({
     method: 'GET',
