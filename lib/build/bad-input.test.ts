@@ -89,7 +89,7 @@ t.test('bad input: a sentence that names the path, exit 1, no output', async t =
     ['no dictionary', ['--chunk-dict', at('none.dict'), at('tree')], /none\.dict/],
     ['no folder for the bootstrap', ['-B', at('none/boot'), at('tree')], /none\/boot/],
     ['no folder for blobs', ['-D', at('none'), at('tree')], /none is not a folder/],
-    ['external data', ['--attributes', archive('attrs', Buffer.from('# rules\n*.bin type=external\n')), at('tree')], /attrs, line 2/],
+    ['an attribute that nobody knows', ['--attributes', archive('attrs', Buffer.from('# rules\n*.bin type=remote\n')), at('tree')], /attrs, line 2/],
     ['an upload that cannot work', ['--backend-type', 'localfs', '--backend-config', `{"dir":"${at('none')}"}`, at('tree')], /none/],
   ]
   const before = readdirSync(dir).toSorted()

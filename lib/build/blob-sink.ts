@@ -19,25 +19,36 @@ export class BlobSink {
   /** Small pieces (chunks of small files) wait here for each other. */
   readonly #buffer = new Uint8Array(BUFFER)
   #held = 0
-  /** Bytes written so far. */
-  offset = 0
+  /** Where the next byte will stand: bytes written so far, behind those that somebody else puts before them. */
+  offset: number
+  readonly #base: number
 
-  private constructor(file: FileHandle, path: string, temporary: string | undefined) {
+  private constructor(file: FileHandle, path: string, temporary: string | undefined, base: number) {
+    this.offset = base
+    this.#base = base
     this.#file = file
     this.#path = path
     this.#temporary = temporary
     if (temporary !== undefined) temporaryFiles.note(temporary)
   }
 
-  /** `path` is the final name; for a name that depends on the id give the folder and pass the name to `finish`. */
-  static async create(path: string): Promise<BlobSink> {
+  /** Bytes written so far. */
+  get size(): number {
+    return this.offset - this.#base
+  }
+
+  /**
+   * `path` is the final name; for a name that depends on the id give the folder and pass the name to `finish`. `base`: bytes
+   * that will stand in front of these when they are read (`--blob-offset`).
+   */
+  static async create(path: string, base = 0): Promise<BlobSink> {
     const existing = await stat(path).catch(() => undefined)
     if (existing !== undefined && (existing.isFIFO() || existing.isCharacterDevice()))
-      return new BlobSink(await open(path, constants.O_WRONLY), path, undefined)
+      return new BlobSink(await open(path, constants.O_WRONLY), path, undefined, base)
     const folder = existing?.isDirectory() === true ? path : dirname(path)
     const temporary = join(folder, `.nydus-image-${process.pid}-${randomBytes(6).toString('hex')}.tmp`)
     try {
-      return new BlobSink(await open(temporary, 'wx', 0o600), path, temporary)
+      return new BlobSink(await open(temporary, 'wx', 0o600), path, temporary, base)
     } catch (error) {
       throw new NydusError('BUILD_OUTPUT', 'EIO', `cannot write ${path}: ${explain(error)}`, { cause: error })
     }

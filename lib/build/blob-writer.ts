@@ -24,6 +24,8 @@ export interface BlobLayout {
   readonly batchSize: number
   /** CRC-32C is kept with each chunk. */
   readonly crc: boolean
+  /** Number of the blob whose chunks are not used: data of the image's own shall not need an external blob. */
+  readonly except?: number | undefined
 }
 
 /** A small chunk that waits for its batch to be full. */
@@ -91,7 +93,7 @@ export class BlobWriter implements ChunkStore, BlobContent {
       const stored = done.storedSizes[i] ?? 0
       const plain = done.plainSizes[i] ?? 0
       const digest = done.digests.subarray(i * DIGEST_SIZE, (i + 1) * DIGEST_SIZE)
-      let row = this.#chunks.find(digest, plain)
+      let row = this.#chunks.find(digest, plain, this.#layout.except)
       if (row >= 0) {
         this.dedupChunks++
         this.dedupBytes += plain

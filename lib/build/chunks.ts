@@ -73,13 +73,18 @@ export class Chunks {
     return row
   }
 
-  /** The row of the chunk with this digest and size, or -1. */
-  find(digest: Uint8Array, size: number): number {
+  /** The row of the chunk with this digest and size, or -1. Chunks of the blob `except` are no answer. */
+  find(digest: Uint8Array, size: number, except = -1): number {
     const mask = this.#table.length - 1
     for (let at = firstWord(digest, 0) & mask; ; at = (at + 1) & mask) {
       const row = (this.#table[at] as number) - 1
       if (row < 0) return -1
-      if (this.#uncompressedSize.get(row) === size && this.#sameDigest(row, digest)) return row
+      if (
+        this.#uncompressedSize.get(row) === size &&
+        this.#sameDigest(row, digest) &&
+        this.#blob.get(row) !== except
+      )
+        return row
     }
   }
 

@@ -117,6 +117,7 @@ export async function createTarfs(options: TarfsOptions, progress: CreateProgres
     await sink.finish(bootstrap)
     return {
       blobIds: chunks.rows === 0 ? [] : [id],
+      externalIds: [],
       blob: undefined,
       blobSize: chunks.rows === 0 ? 0 : size,
       bootstrap,

@@ -10,6 +10,7 @@ import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import type { Compressor, Digester } from '../cache/cache.js'
 import { openArchive, readArchive } from './archive.js'
+import type { Attributes } from './attributes.js'
 import { BlobSink } from './blob-sink.js'
 import { BlobWriter } from './blob-writer.js'
 import { CacheCopy } from './cache-copy.js'
@@ -18,7 +19,7 @@ import { Chunks } from './chunks.js'
 import { BlobCipher } from './cipher.js'
 import { dataOrder } from './data-order.js'
 import { readDirSource } from './dir-source.js'
-import { finishBlob } from './finish-blob.js'
+import { finishBlob, type BlobSettings } from './finish-blob.js'
 import type { BuiltBlob } from './image.js'
 import { LowerLayers } from './lower-layers.js'
 import { orderOf } from './order.js'
@@ -55,6 +56,10 @@ export interface CreateOptions {
   readonly blobId: string | undefined
   /** Final place of the blob: a file, FIFO or device, or the folder in which it is named by its id. */
   readonly blob: Place
+  /** Bytes that will stand in front of the blob's own in the file that readers get. */
+  readonly blobOffset: number
+  /** Files whose data goes to a blob of its own, and where that one goes. */
+  readonly external: { readonly rules: Attributes; readonly blob: Place } | undefined
   /** Final place of the bootstrap, in a folder named by its digest; undefined with `inlineMeta`. */
   readonly bootstrap: Place | undefined
   /** Bootstrap of the layers below. */
@@ -66,8 +71,10 @@ export interface CreateOptions {
 }
 
 export interface Created {
-  /** Blobs of the image, those of lower layers among them. */
+  /** Blobs of the image, those of lower layers among them; without the external one. */
   readonly blobIds: readonly string[]
+  /** Of the external blob that was written, if one was. */
+  readonly externalIds: readonly string[]
   /** Where the new blob is; undefined when there was no data for one. */
   readonly blob: { readonly id: string; readonly path: string } | undefined
   /** Bytes of the blob that was written; 0 when the source has no data. */
@@ -96,22 +103,27 @@ function placed(place: Place, name: string): string {
 /** Everything that is open while an image is built. */
 interface Outputs {
   readonly blob: BlobSink
+  readonly external: BlobSink | undefined
   readonly bootstrap: BlobSink | undefined
   readonly cache: CacheCopy | undefined
 }
 
 async function openOutputs(options: CreateOptions): Promise<Outputs> {
-  const blob = await BlobSink.create(pathOf(options.blob))
+  const blob = await BlobSink.create(pathOf(options.blob), options.blobOffset)
+  let external: BlobSink | undefined
   let bootstrap: BlobSink | undefined
   try {
+    external = options.external === undefined ? undefined : await BlobSink.create(pathOf(options.external.blob))
     bootstrap = options.bootstrap === undefined ? undefined : await BlobSink.create(pathOf(options.bootstrap))
     return {
       blob,
+      external,
       bootstrap,
       cache: options.blobCacheDir === undefined ? undefined : await CacheCopy.create(options.blobCacheDir),
     }
   } catch (error) {
     await bootstrap?.abandon()
+    await external?.abandon()
     await blob.abandon()
     throw error
   }
@@ -119,6 +131,7 @@ async function openOutputs(options: CreateOptions): Promise<Outputs> {
 
 async function abandon(outputs: Outputs): Promise<void> {
   await outputs.blob.abandon()
+  await outputs.external?.abandon()
   await outputs.bootstrap?.abandon()
   await outputs.cache?.abandon()
 }
@@ -156,24 +169,33 @@ async function build(options: CreateOptions, parts: Parts): Promise<Created> {
   const sink = outputs.blob
   const cipher = options.encrypt ? new BlobCipher() : undefined
   const aligned = options.version === 6 || options.alignedChunk
-  const writer = new BlobWriter(
-    layers.ownNumber,
-    chunks,
-    sink,
-    parts.pool,
-    { alignment: aligned ? PAGE : 1, batchSize: options.batchSize, crc: true },
-    cipher,
-    outputs.cache,
-  )
-  const content = await fill(options, parts, writer)
+  const externalNumber = layers.ownNumber + 1
+  const layout = { alignment: aligned ? PAGE : 1, batchSize: options.batchSize, crc: true }
+  const ownLayout = { ...layout, except: outputs.external === undefined ? undefined : externalNumber }
+  const writer = new BlobWriter(layers.ownNumber, chunks, sink, parts.pool, ownLayout, cipher, outputs.cache)
+  const externalCipher = options.encrypt ? new BlobCipher() : undefined
+  const external =
+    outputs.external === undefined
+      ? undefined
+      : new BlobWriter(externalNumber, chunks, outputs.external, parts.pool, layout, externalCipher)
+  const content = await fill(options, parts, writer, external)
   const { tree } = content
   const table = layers.settle(chunks)
   const order = orderOf(tree)
   const prefetch =
     options.prefetchPolicy === 'fs' ? prefetchNodes(tree, options.prefetchPaths, options.source) : []
   const write = options.version === 5 ? writeV5 : writeV6
+  const settings = {
+    version: options.version,
+    compressor: options.compressor,
+    digester: options.digester,
+    aligned,
+    toc: options.toc,
+    readaheadSize: 0,
+  }
+  const elsewhere = await finishExternal(outputs, external, chunks, { ...settings, cipher: externalCipher })
   const bootstrapOf = (own: BuiltBlob | undefined): Uint8Array => {
-    const blobs = table.flatMap(blob => blob ?? own ?? [])
+    const blobs = table.flatMap(blob => (typeof blob === 'object' ? blob : ((blob === 0 ? own : elsewhere) ?? [])))
     return write({
       tree,
       order,
@@ -192,11 +214,7 @@ async function build(options: CreateOptions, parts: Parts): Promise<Created> {
     writer,
     chunks,
     {
-      version: options.version,
-      compressor: options.compressor,
-      digester: options.digester,
-      aligned,
-      toc: options.toc,
+      ...settings,
       inlineMeta: options.inlineMeta,
       cipher,
       readaheadSize: content.readaheadSize,
@@ -207,29 +225,49 @@ async function build(options: CreateOptions, parts: Parts): Promise<Created> {
     options.inlineMeta ? bootstrapOf : undefined,
   )
   const id = options.blobId ?? finished.id
-  const own = writer.rows.length === 0 ? undefined : { ...finished.blob, id }
+  const ownBlob = writer.rows.length === 0 ? undefined : { ...finished.blob, id }
   let bootstrap = ''
   if (options.bootstrap !== undefined) {
-    const bytes = bootstrapOf(own)
+    const bytes = bootstrapOf(ownBlob)
     await outputs.bootstrap?.write(bytes)
     bootstrap = placed(options.bootstrap, createHash('sha256').update(bytes).digest('hex'))
   }
-  const blob = sink.offset > 0 ? { id, path: placed(options.blob, id) } : undefined
+  const blob = sink.size > 0 ? { id, path: placed(options.blob, id) } : undefined
   if (blob === undefined && 'folder' in options.blob) await sink.abandon()
   else await sink.finish(placed(options.blob, id))
-  if (own === undefined) await outputs.cache?.abandon()
+  if (options.external !== undefined && elsewhere !== undefined)
+    await outputs.external?.finish(placed(options.external.blob, elsewhere.id))
+  else await outputs.external?.abandon()
+  if (ownBlob === undefined) await outputs.cache?.abandon()
   else await outputs.cache?.finish(id, writer.uncompressedSize)
   await outputs.bootstrap?.finish(bootstrap)
   return {
-    blobIds: own === undefined && blob !== undefined ? [id] : table.map(entry => entry?.id ?? id),
+    blobIds:
+      ownBlob === undefined && blob !== undefined
+        ? [id]
+        : table.flatMap(entry => (typeof entry === 'object' ? entry.id : entry === 0 ? id : [])),
+    externalIds: elsewhere === undefined ? [] : [elsewhere.id],
     blob,
-    blobSize: sink.offset,
+    blobSize: sink.size,
     bootstrap,
     files: order.nodes.length,
-    dedupChunks: writer.dedupChunks,
-    dedupBytes: writer.dedupBytes,
+    dedupChunks: writer.dedupChunks + (external?.dedupChunks ?? 0),
+    dedupBytes: writer.dedupBytes + (external?.dedupBytes ?? 0),
     uncompressedSize: writer.uncompressedSize,
   }
+}
+
+/** Ends the external blob; undefined when no file's data went there. */
+async function finishExternal(
+  outputs: Outputs,
+  writer: BlobWriter | undefined,
+  chunks: Chunks,
+  settings: Omit<BlobSettings, 'inlineMeta'>,
+): Promise<BuiltBlob | undefined> {
+  if (outputs.external === undefined || writer === undefined || writer.rows.length === 0) return undefined
+  const whole = { ...settings, inlineMeta: false, external: true }
+  const { id, blob } = await finishBlob(outputs.external, writer, chunks, whole, undefined)
+  return { ...blob, id }
 }
 
 interface Filled {
@@ -238,16 +276,31 @@ interface Filled {
 }
 
 /** Reads the source, brings its data into the blob, and puts its tree over that of the layers below. */
-async function fill(options: CreateOptions, parts: Parts, writer: BlobWriter): Promise<Filled> {
-  const filled =
-    options.type === 'dir-rafs' ? await fillFromFolder(options, parts, writer) : await fillFromTar(options, parts, writer)
+async function fill(
+  options: CreateOptions,
+  parts: Parts,
+  writer: BlobWriter,
+  external: BlobWriter | undefined,
+): Promise<Filled> {
+  const from = options.type === 'dir-rafs' ? fillFromFolder : fillFromTar
+  const filled = await from(options, parts, writer, external)
   const lower = parts.layers.tree
   if (lower === undefined) return filled
   overlay(lower, filled.tree, options.whiteoutSpec)
   return { ...filled, tree: lower }
 }
 
-async function fillFromFolder(options: CreateOptions, parts: Parts, writer: BlobWriter): Promise<Filled> {
+/** Whether a file's data goes to the external blob. */
+function isExternal(options: CreateOptions, tree: Tree, node: number): boolean {
+  return options.external?.rules.isExternal(tree.path(node)) === true
+}
+
+async function fillFromFolder(
+  options: CreateOptions,
+  parts: Parts,
+  writer: BlobWriter,
+  external: BlobWriter | undefined,
+): Promise<Filled> {
   const { progress } = parts
   // Without layers below there is nothing that a marker could hide.
   const dropped = parts.layers.tree === undefined ? options.whiteoutSpec : 'none'
@@ -257,28 +310,47 @@ async function fillFromFolder(options: CreateOptions, parts: Parts, writer: Blob
     options.prefetchPolicy === 'none' ? [] : prefetchNodes(tree, options.prefetchPaths, options.source)
   const chunker = new Chunker(tree, parts.chunks, parts.pool, writer, options.chunkSize, progress)
   const { prefetched, others } = dataOrder(tree, orderOf(tree), prefetch)
-  for (const node of prefetched) await chunker.addFile(node, source.path(node))
+  /** External files come last: their chunks may be those that the image has, but never the other way. */
+  const aside: number[] = []
+  const add = async (node: number): Promise<void> => {
+    if (external !== undefined && isExternal(options, tree, node)) aside.push(node)
+    else await chunker.addFile(node, source.path(node))
+  }
+  for (const node of prefetched) await add(node)
   let readaheadSize = 0
   if (options.prefetchPolicy === 'blob') {
     await chunker.settle()
     readaheadSize = writer.compressedSize
   }
-  for (const node of others) await chunker.addFile(node, source.path(node))
+  for (const node of others) await add(node)
   await chunker.finish()
+  if (external !== undefined) {
+    const other = new Chunker(tree, parts.chunks, parts.pool, external, options.chunkSize, progress)
+    for (const node of aside) await other.addFile(node, source.path(node))
+    await other.finish()
+  }
   return { tree, readaheadSize }
 }
 
-async function fillFromTar(options: CreateOptions, parts: Parts, writer: BlobWriter): Promise<Filled> {
+async function fillFromTar(
+  options: CreateOptions,
+  parts: Parts,
+  writer: BlobWriter,
+  external: BlobWriter | undefined,
+): Promise<Filled> {
   const { progress } = parts
   const archive = await openArchive(options.source, options.type === 'estargz-rafs')
-  let chunker: Chunker | undefined
+  const chunkers = new Map<BlobWriter, Chunker>()
   const tree = await readArchive(options.source, archive, {
     file: async (tree, node, entry) => {
-      chunker ??= new Chunker(tree, parts.chunks, parts.pool, writer, options.chunkSize, progress)
+      const to = external !== undefined && isExternal(options, tree, node) ? external : writer
+      const chunker =
+        chunkers.get(to) ?? new Chunker(tree, parts.chunks, parts.pool, to, options.chunkSize, progress)
+      chunkers.set(to, chunker)
       await chunker.addStream(node, entry.size, into => entry.read(into))
     },
     found: entries => progress.found(entries),
   })
-  await chunker?.finish()
+  for (const chunker of chunkers.values()) await chunker.finish()
   return { tree, readaheadSize: 0 }
 }

@@ -36,6 +36,8 @@ export interface BlobSettings {
   readonly toc: boolean
   /** `--blob-inline-meta`. */
   readonly inlineMeta: boolean
+  /** Kept in another storage than the image's own blob. */
+  readonly external?: boolean
   readonly cipher: BlobCipher | undefined
   readonly readaheadSize: number
   /** Gets the plain chunk information of a v6 blob: the table and its header. */
@@ -54,6 +56,7 @@ function featuresOf(settings: BlobSettings, content: BlobContent): number {
   if (settings.aligned) features |= BLOB_FEATURE.ALIGNED
   if (settings.inlineMeta) features |= BLOB_FEATURE.INLINED_FS_META
   if (sections) features |= BLOB_FEATURE.HAS_TAR_HEADER
+  if (settings.external === true) features |= BLOB_FEATURE.EXTERNAL
   if (settings.version === 5) return features
   if (settings.toc) features |= BLOB_FEATURE.HAS_TOC | BLOB_FEATURE.INLINED_CHUNK_DIGEST
   features |= content.features

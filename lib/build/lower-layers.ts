@@ -90,18 +90,19 @@ export class LowerLayers {
 
   /**
    * Numbers the blobs as the image's table will have them: all of the parent's, then those of the dictionary and the new
-   * one in the order of their first use. Changes the rows; returns the table, with undefined for the new blob.
+   * ones in the order of their first use. Changes the rows; returns the table, in which a number stands for a new blob: 0 is
+   * the one with `ownNumber`.
    */
-  settle(chunks: Chunks): (BuiltBlob | undefined)[] {
-    const table: (BuiltBlob | undefined)[] = [...this.#parent]
-    const numbers = new Array<number | undefined>(this.ownNumber + 1)
+  settle(chunks: Chunks): (BuiltBlob | number)[] {
+    const table: (BuiltBlob | number)[] = [...this.#parent]
+    const numbers: (number | undefined)[] = []
     this.#parent.forEach((_, i) => (numbers[this.#dict.length + i] = i))
     const byId = new Map(this.#parent.map((blob, i) => [blob.id, i]))
     const place = (number: number): void => {
       const blob = this.#dict[number]
       const known = blob === undefined ? undefined : byId.get(blob.id)
       numbers[number] = known ?? table.length
-      if (known === undefined) table.push(blob)
+      if (known === undefined) table.push(blob ?? number - this.ownNumber)
     }
     for (let at = this.#listed; at < chunks.listedCount; at++) {
       const number = chunks.blob(chunks.listed(at))
@@ -110,7 +111,7 @@ export class LowerLayers {
     // Own chunks of files that others replaced later are in the blob all the same.
     for (let row = 0; row < chunks.rows; row++) {
       const number = chunks.blob(row)
-      if (number === this.ownNumber && numbers[number] === undefined) place(number)
+      if (number >= this.ownNumber && numbers[number] === undefined) place(number)
       chunks.setBlob(row, numbers[number] ?? number)
     }
     return table

@@ -45,14 +45,14 @@ export class Sections {
 
   /** The chunks have been written and hashed by the sink: closes their section. `uncompressedSize`: of the plain blob. */
   async endData(compressor: number, uncompressedSize: number): Promise<void> {
-    const size = this.#sink.offset
+    const { size, offset } = this.#sink
     await this.#sink.write(sectionHeader(TOC_NAME.BLOB_DATA, size))
     this.#entries.push({
       name: TOC_NAME.BLOB_DATA,
       compression: compressor,
       // Of the data and its header: that is what the reference builder hashes (rafs-v6.md §9, trap 1).
       digest: Buffer.from(this.#sink.digest(), 'hex'),
-      offset: 0,
+      offset: offset - size,
       storedSize: size,
       uncompressedSize,
     })

@@ -86,6 +86,7 @@ export async function writeReference(options: RefOptions, tree: Tree, chunks: Ch
     return {
       blob: hasData ? { id: finished.id, path: metaPath } : undefined,
       blobIds: hasData ? [writer.foreign.id] : [],
+      externalIds: [],
       blobSize: hasData ? writer.foreign.size : 0,
       bootstrap,
       files: order.nodes.length,

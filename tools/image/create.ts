@@ -50,7 +50,7 @@ interface Values {
   readonly blobCacheDir?: string
   readonly attributes?: string
   readonly externalBlob?: string
-  readonly blobOffset?: number
+  readonly blobOffset: number
   readonly backendType?: string
   readonly backendConfig?: string
   readonly backendConfigFile?: string
@@ -167,8 +167,11 @@ export function createCommand(program: Command, io: Io): void {
         'write <id>.blob.data and <id>.blob.meta for a cache, and no blob',
       ).conflicts(['blob', 'blobDir', 'blobInlineMeta']),
     )
-    .option('--attributes <file>', 'list of files whose data is kept elsewhere (.nydusattributes)')
-    .option('--external-blob <file>', 'where the data of such files goes')
+    .option(
+      '--attributes <file>',
+      'rules like those of gitattributes: data of files with type=external goes to a blob of its own (.nydusattributes)',
+    )
+    .option('--external-blob <file>', 'that blob (default: in --blob-dir, named by its id)')
     .addOption(
       new Option('--backend-type <type>', 'upload the data blob to such a storage').choices(UPLOAD_TYPES),
     )
@@ -177,7 +180,13 @@ export function createCommand(program: Command, io: Io): void {
     .option('-C, --config <file>', 'configuration of nydusd; accepted, a build reads no backend')
     .addOption(new Option('--disable-check', 'accepted; nothing is checked a second time').hideHelp())
     .addOption(
-      new Option('--blob-offset <bytes>', 'of the data in its file; only 0').argParser(integer).hideHelp(),
+      new Option(
+        '--blob-offset <bytes>',
+        'bytes that stand in front of the blob in the file that readers get',
+      )
+        .argParser(integer)
+        .default(0)
+        .hideHelp(),
     )
     .option('-E, --encrypt', 'encrypt the data blob (v6)')
     .option('-J, --output-json <file>', 'what was built, as JSON')
@@ -217,6 +226,7 @@ async function run(source: string, values: Values, io: Io): Promise<void> {
       outputJson({
         bootstrap: created.bootstrap,
         blobs: created.blobIds,
+        externalBlobs: created.externalIds,
         times: { total_build: (performance.now() - started) / 1000 },
         events: {
           blob_uncompressed_size: created.uncompressedSize,
@@ -230,7 +240,8 @@ async function run(source: string, values: Values, io: Io): Promise<void> {
     )
   io.stderr.write(
     `successfully built RAFS filesystem:\nmeta blob path: ${created.bootstrap === '' ? '<none>' : created.bootstrap}\n` +
-      `data blob size: 0x${created.blobSize.toString(16)}\ndata blobs: ${JSON.stringify(created.blobIds)}\n`,
+      `data blob size: 0x${created.blobSize.toString(16)}\ndata blobs: ${JSON.stringify(created.blobIds)}\n` +
+      (created.externalIds.length === 0 ? '' : `external blobs: ${JSON.stringify(created.externalIds)}\n`),
   )
 }
 
@@ -266,6 +277,8 @@ async function buildOf(source: string, values: Values): Promise<Build> {
     ['--chunk-dict', values.chunkDict],
     ['--blob-cache-dir', values.blobCacheDir],
     ['--batch-size', values.batchSize > 0],
+    ['--blob-offset', values.blobOffset !== 0],
+    ['--attributes', values.attributes],
     ['--prefetch-policy blob', values.prefetchPolicy === 'blob'],
   ]
   const given = refused.flatMap(([name, value]) => (value === undefined || value === false ? [] : [name]))
@@ -286,17 +299,15 @@ function checkBlobCache(values: Values): void {
     throw usage(`conversion type \`${values.type}\` conflicts with \`--blob-cache-dir\``)
 }
 
-async function checkAttributes(path: string): Promise<void> {
-  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+async function externalOf(path: string, values: Values): Promise<CreateOptions['external']> {
+  if (values.blobCacheDir !== undefined) throw usage('--attributes cannot be used with --blob-cache-dir')
+  const bytes = await readFile(path).catch((error: unknown) => {
     throw new NydusError('BUILD_ATTRIBUTES', 'EIO', `cannot read --attributes ${path}: ${explain(error)}`)
   })
-  const line = text.split('\n').findIndex(rule => rule.trim() !== '' && !rule.trim().startsWith('#'))
-  if (line >= 0)
-    throw new NydusError(
-      'BUILD_ATTRIBUTES',
-      'EOPNOTSUPP',
-      `${path}, line ${line + 1}: data outside of the image's blobs is not supported; take the rule out, the file's data then goes into the blob`,
-    )
+  const rules = (await import('../../lib/build/attributes.js')).Attributes.parse(path, bytes)
+  if (values.externalBlob !== undefined) return { rules, blob: { file: values.externalBlob } }
+  if (values.blobDir !== undefined) return { rules, blob: { folder: values.blobDir } }
+  throw usage('the data of external files has no place to go: give --external-blob, or --blob-dir')
 }
 
 async function optionsOf(source: string, values: Values): Promise<CreateOptions> {
@@ -305,14 +316,11 @@ async function optionsOf(source: string, values: Values): Promise<CreateOptions>
   if (values.blobInlineMeta !== true && values.bootstrap === undefined && values.blobDir === undefined)
     throw usage('the metadata has no place to go: give --bootstrap, or --blob-dir, or --blob-inline-meta')
   if (values.blobCacheDir !== undefined) checkBlobCache(values)
-  if ((values.blobOffset ?? 0) !== 0)
-    throw usage(`--blob-offset ${values.blobOffset} is not supported: only 0 is`)
   if (values.encrypt === true && values.fsVersion === '5') throw usage('--encrypt needs --fs-version 6')
   if (values.batchSize > 0 && values.fsVersion === '5') throw usage('--batch-size needs --fs-version 6')
   if (values.batchSize > values.chunkSize)
     throw usage(`--batch-size ${values.batchSize} is larger than --chunk-size ${values.chunkSize}`)
   if (values.blobId !== undefined) checkId(values.blobId, values.fsVersion)
-  if (values.attributes !== undefined) await checkAttributes(values.attributes)
   if (values.blobDir !== undefined && !(await stat(values.blobDir).catch(() => undefined))?.isDirectory())
     throw new NydusError('BUILD_OUTPUT', 'ENOENT', `--blob-dir ${values.blobDir} is not a folder`)
   return {
@@ -346,5 +354,7 @@ async function optionsOf(source: string, values: Values): Promise<CreateOptions>
     parent: values.parentBootstrap,
     chunkDict: values.chunkDict,
     blobCacheDir: values.blobCacheDir,
+    blobOffset: values.blobOffset,
+    external: values.attributes === undefined ? undefined : await externalOf(values.attributes, values),
   }
 }

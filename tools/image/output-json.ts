@@ -4,6 +4,7 @@ import { buildInfo } from '../../lib/daemon/version.js'
 export interface Result {
   readonly bootstrap: string
   readonly blobs: readonly string[]
+  readonly externalBlobs?: readonly string[]
   /** Seconds by step. */
   readonly times: Readonly<Record<string, number>>
   readonly events: Readonly<Record<string, number | string>>
@@ -18,7 +19,7 @@ export function outputJson(result: Result): string {
     bootstrap: result.bootstrap,
     blobs: result.blobs,
     external_bootstrap: '',
-    external_blobs: [],
+    external_blobs: result.externalBlobs ?? [],
     trace: { consumed_time: result.times, registered_events: result.events },
     fs_version: result.version,
     compressor: result.compressor,
