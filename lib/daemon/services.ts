@@ -81,12 +81,14 @@ export async function startServices(context: ServicesContext): Promise<void> {
     log,
   })
 
-  // Before the lanes: a guest that is there already must not see an empty root first.
+  lanes.boot()
+  ends.add(() => lanes.stop())
+
+  // Before the lanes serve: a guest that is there already must not see an empty root first.
   const first = await prepareFirstMount(options, env['IMAGE_PULL_AUTH'])
   if (first) await instances.mount(options.virtualMountpoint, first)
   lifecycle.take('Mount')
   lanes.start()
-  ends.add(() => lanes.stop())
   lifecycle.take('Start')
   pages.used()
 

@@ -26,7 +26,7 @@ function play(
     ring: FakeRing,
     post: (change: unknown) => void,
   ) => Request[] | 'mail' | 'end')[],
-  first?: unknown,
+  first?: MountChange<MemoryImage>,
 ): void {
   const ring = new FakeRing()
   const { port1, port2 } = new MessageChannel()
@@ -48,8 +48,7 @@ function play(
     next.forEach((request, index) => ring.fill(index, request))
     return next.length
   }
-  if (first !== undefined) port1.postMessage(first)
-  new Lane({ turn }, ring.memory, tree, { port: port2, offered: new SharedArrayBuffer(4) }).run()
+  new Lane({ turn }, ring.memory, tree, { port: port2, offered: new SharedArrayBuffer(4) }).run(first)
   t.equal(turns.length, 0)
   port1.close()
 }
@@ -64,7 +63,7 @@ t.test('mounts come between batches', async t => {
         t.same(
           reports,
           [{ kind: 'applied', version: 1, failures: [] }],
-          'what was in the mailbox before the first turn',
+          'what it starts with, before the first turn',
         )
         return [
           { opcode: OP.LOOKUP, name: 'i' },

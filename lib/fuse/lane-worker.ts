@@ -1,9 +1,11 @@
 /**
- * The Worker of a lane: the place where its parts are put together. Runs until the device stops.
+ * The Worker of a lane: the place where its parts are put together. Waits for the mounts, then serves them until the
+ * device stops.
  */
 import { workerData } from 'node:worker_threads'
 import { native } from '../native.js'
 import { openRafs } from '../rafs/fs.js'
+import type { MountChange } from '../vfs/changes.js'
 import { Vfs } from '../vfs/vfs.js'
 import type { ImageHandle } from '../rafs/handle.js'
 import { stripeOf } from './counters.js'
@@ -23,5 +25,7 @@ const tree = new Vfs<ImageHandle>(
   data.fixedMounts,
   ({ files }) => (files === undefined ? null : new FileRecords(files, data.lane)),
 )
-const ring = native.attachLane(data.deviceId, data.lane, memory.u8)
-new Lane(ring, memory, tree, data).run()
+data.port.once('message', (mounts: MountChange<ImageHandle>) => {
+  const ring = native.attachLane(data.deviceId, data.lane, memory.u8)
+  new Lane(ring, memory, tree, data).run(mounts)
+})

@@ -1,8 +1,8 @@
 /**
  * A lane: the loop that serves requests, in a Worker of its own.
  *
- *     turn ── n requests ── Server answers each ── turn (completes them, waits for the next)
- *       └──── 0: the mailbox has a change of the mounts
+ *     mounts ── turn ── n requests ── Server answers each ── turn (completes them, waits for the next)
+ *                 └──── 0: the mailbox has a change of the mounts
  *
  * It runs until the device stops and never returns to the event loop, so what the yard has to say comes through a
  * port that is read synchronously. It knows mounts only as `LaneTree`.
@@ -48,9 +48,9 @@ export class Lane<Change extends Versioned> {
     })
   }
 
-  /** Serves until the device stops. */
-  run(): void {
-    this.#readMailbox()
+  /** Serves until the device stops. `mounts`: those that a guest sees first; without them it sees an empty root. */
+  run(mounts?: Change): void {
+    if (mounts !== undefined) this.#apply(mounts)
     const { server } = this
     const ring = this.#ring
     const deferrals = this.#deferrals
@@ -68,11 +68,14 @@ export class Lane<Change extends Versioned> {
     for (;;) {
       const received: { message: Change } | undefined = receiveMessageOnPort(this.#port)
       if (received === undefined) return
-      const change = received.message
-      const failures = this.#tree.apply(change).map(({ slot, error }) => asFailure(slot, error))
-      this.server.mountsChanged()
-      this.#report({ kind: 'applied', version: change.version, failures })
+      this.#apply(received.message)
     }
+  }
+
+  #apply(change: Change): void {
+    const failures = this.#tree.apply(change).map(({ slot, error }) => asFailure(slot, error))
+    this.server.mountsChanged()
+    this.#report({ kind: 'applied', version: change.version, failures })
   }
 
   #reportColdReads(): void {

@@ -13,7 +13,7 @@ let devices = 0
 /** The default of LanesOptions.patienceMs. */
 const PATIENCE_MS = 30_000
 
-function start(options: Partial<LanesOptions<Script>> = {}) {
+function start(options: Partial<LanesOptions<Script>> = {}, begin = (lanes: Lanes<Script>) => lanes.start()) {
   const id = ++devices
   const logged: [fields: object, message: string][] = []
   const cold: ColdRead[] = []
@@ -34,7 +34,7 @@ function start(options: Partial<LanesOptions<Script>> = {}) {
     log,
     ...options,
   })
-  lanes.start()
+  begin(lanes)
   const send = (...acts: (Act | undefined)[]) => {
     current++
     return lanes.broadcast({ version: current, acts })
@@ -51,6 +51,24 @@ t.test('a change is done when all lanes say so', async t => {
   t.match(logged, [[{ lane: 1, error: 'no' }, /cannot open/]])
   await lanes.stop()
   t.same(await send(), [], 'after the end there is nobody to tell')
+})
+
+t.test('lanes wait for the mounts that a guest shall see first', async t => {
+  const { lanes, send, logged, snapshots } = start({}, lanes => lanes.boot())
+  t.same(await send(undefined, 'throw'), [], 'there is nobody to tell yet')
+  t.equal(snapshots(), 0)
+  lanes.start()
+  t.equal(snapshots(), 2)
+  t.match(await send(undefined, 'fail'), [{ slot: 1 }])
+  t.equal(logged.length, 1)
+  await lanes.stop()
+})
+
+t.test('an end before the mounts are there', async t => {
+  const { lanes, logged, snapshots } = start({}, lanes => lanes.boot())
+  await lanes.stop()
+  t.equal(snapshots(), 0)
+  t.same(logged, [])
 })
 
 t.test('what lanes report', async t => {

@@ -21,7 +21,7 @@ export interface LanesOptions<Change extends Versioned> {
   readonly entry: URL
   /** Nobody can change the mounts once the lanes have started (Nodes.fixed). */
   readonly fixedMounts: boolean
-  /** All mounts, for a lane that starts. */
+  /** All mounts, for a lane that starts to serve. */
   readonly snapshot: () => Change
   readonly onColdReads: (reads: ColdRead[]) => void
   /** native.quit: without it a process that exits would wait for lanes that block in native code. */
@@ -67,6 +67,8 @@ export class Lanes<Change extends Versioned> {
   readonly #lanes: LaneState[] = []
   readonly #waiters = new Set<Waiter>()
   readonly #onExit = (): void => this.#options.quit()
+  #booted = false
+  #serving = false
   #stopping = false
   #ended: (() => void) | undefined
 
@@ -75,15 +77,30 @@ export class Lanes<Change extends Versioned> {
     this.counters = newCounters(options.lanes)
   }
 
-  /** Starts the Workers. The socket should listen before: a Worker takes 20 ms. */
-  start(): void {
+  /**
+   * Starts the Workers, which wait for the mounts: a Worker takes 30 ms, in which the yard can prepare them. The socket
+   * should listen before.
+   */
+  boot(): void {
+    if (this.#booted) return
+    this.#booted = true
     process.on('exit', this.#onExit)
     for (let lane = 0; lane < this.#options.lanes; lane++) this.#lanes.push(this.#spawn(lane))
   }
 
-  /** Sends a change to all lanes; resolves when all have applied it, with what some could not open. */
+  /** The mounts are as a guest shall see them first: lanes begin to answer. */
+  start(): void {
+    this.boot()
+    this.#serving = true
+    for (const { port } of this.#lanes) port.postMessage(this.#options.snapshot())
+  }
+
+  /**
+   * Sends a change to all lanes; resolves when all have applied it, with what some could not open. Before `start` there
+   * is nobody to tell.
+   */
   broadcast(change: Change): Promise<readonly LaneFailure[]> {
-    if (this.#lanes.length === 0 || this.#stopping) return Promise.resolve([])
+    if (!this.#serving || this.#stopping) return Promise.resolve([])
     const { patienceMs } = this.#options
     const done = new Promise<readonly LaneFailure[]>((resolve, reject) => {
       const timer = setTimeout(() => {
@@ -106,6 +123,8 @@ export class Lanes<Change extends Versioned> {
     for (const state of this.#lanes) {
       clearTimeout(state.restart)
       if (state.restart !== undefined) state.ended = true
+      // It waits for mounts, and knows no device yet.
+      if (!this.#serving) state.worker.terminate().catch(() => undefined)
     }
     const all = new Promise<void>(resolve => (this.#ended = resolve))
     const timer = setTimeout(() => this.#giveUp(), this.#options.patienceMs)
@@ -126,8 +145,7 @@ export class Lanes<Change extends Versioned> {
       offered: this.#offered,
       fixedMounts: this.#options.fixedMounts,
     }
-    // In the port before the Worker runs: the first thing that the lane reads.
-    port1.postMessage(this.#options.snapshot())
+    if (this.#serving) port1.postMessage(this.#options.snapshot())
     const worker = new Worker(this.#options.entry, {
       workerData: data,
       transferList: [port2],

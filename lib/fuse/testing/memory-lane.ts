@@ -3,6 +3,7 @@
  */
 import { workerData } from 'node:worker_threads'
 import { native } from '../../native.js'
+import type { MountChange } from '../../vfs/changes.js'
 import { MemoryFs, type MemoryImage } from '../../vfs/testing/memory-fs.js'
 import { Vfs } from '../../vfs/vfs.js'
 import { stripeOf } from '../counters.js'
@@ -20,4 +21,6 @@ const tree = new Vfs<MemoryImage>(
   stripeOf(data.counters, data.lane),
   data.fixedMounts,
 )
-new Lane(native.attachLane(data.deviceId, data.lane, memory.u8), memory, tree, data).run()
+data.port.once('message', (mounts: MountChange<MemoryImage>) => {
+  new Lane(native.attachLane(data.deviceId, data.lane, memory.u8), memory, tree, data).run(mounts)
+})
