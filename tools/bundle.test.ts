@@ -21,6 +21,7 @@ t.test('V8 takes the code cache of every bundle', async t => {
   t.same(bundles.toSorted(), [
     'build-worker',
     'chunk-worker',
+    'export-worker',
     'lane-worker',
     'nydus-image',
     'nydusd',
@@ -29,7 +30,11 @@ t.test('V8 takes the code cache of every bundle', async t => {
   for (const name of bundles) {
     const source = readFileSync(`${folder}/${name}.bundle.js`, 'latin1')
     const cache = readFileSync(`${folder}/${name}.bundle.cache`)
-    t.equal(cache.toString('latin1', cache.length - DIGEST), source.slice(-DIGEST), `${name}: made from this source`)
+    t.equal(
+      cache.toString('latin1', cache.length - DIGEST),
+      source.slice(-DIGEST),
+      `${name}: made from this source`,
+    )
     const script = new Script(source, { cachedData: cache.subarray(0, cache.length - DIGEST) })
     t.equal(script.cachedDataRejected, false, name)
   }

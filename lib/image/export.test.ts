@@ -13,6 +13,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import { runTool } from '../build/testing/image-tool.js'
 import { openBackend } from '../backend/open.js'
 import { silentLog } from '../base/log.js'
 import { tempDir } from '../daemon/testing/temp-dir.js'
@@ -61,6 +62,28 @@ async function deviceFiles(name: string, disk: string, dir: string): Promise<str
   await image.close()
   return files
 }
+
+t.test('threads: as many as one likes make the same disk, and the first failure ends them all', async t => {
+  const dir = tempDir(t)
+  for (const name of ['v6-batch', 'v6-zran', 'layers']) {
+    const { bootstrap, blobs } = fixtureNamed(name)
+    const disks = ['1', '4', '32'].map(threads => [threads, join(dir, `${name}.${threads}`)] as const)
+    for (const [threads, disk] of disks) {
+      const argv = ['export', '--block', '-B', bootstrap, '-D', blobs, '-O', disk, '--threads', threads]
+      const { code, stderr } = await runTool(...argv)
+      t.equal(code, 0, stderr)
+    }
+    const [one, ...others] = disks.map(([, disk]) => readFileSync(disk))
+    for (const other of others) t.ok(one?.equals(other), name)
+  }
+  const { bootstrap } = fixtureNamed('v6-none')
+  const before = readdirSync(dir)
+  const argv = ['export', '--block', '-B', bootstrap, '-D', dir, '-O', join(dir, 'none')]
+  const { code, stderr } = await runTool(...argv, '--threads', '4')
+  t.equal(code, 1)
+  t.match(stderr, /^Error: [^\n]*d1a3ae8700e8[^\n]*\n$/, 'the blob that is missing is named')
+  t.strictSame(readdirSync(dir), before)
+})
 
 for (const name of V6)
   t.test(name, async t => {

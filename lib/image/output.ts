@@ -86,6 +86,11 @@ export class Output {
     }
   }
 
+  /** The file's descriptor, for threads that write at places of their own. */
+  get fd(): number {
+    return this.#regular().fd
+  }
+
   /** Makes the file that long; what was not written is a hole. */
   async setLength(length: number): Promise<void> {
     try {

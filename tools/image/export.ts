@@ -14,11 +14,13 @@ interface Values {
   readonly localfsDir?: string
   readonly config?: string
   readonly output?: string
-  readonly threads: number
+  readonly threads?: number
   readonly verity?: boolean
 }
 
 const MAX_THREADS = 32
+/** Enough to have requests under way while chunks are decoded. */
+const REMOTE_THREADS = 4
 
 function threads(text: string): number {
   const n = Number(text)
@@ -45,9 +47,10 @@ export function exportCommand(program: Command, io: Io): void {
       'the disk image (default: <bootstrap name>.disk in the folder of the blobs)',
     )
     .addOption(
-      new Option('--threads <number>', 'accepted for scripts that give it: reads always run ahead')
-        .argParser(threads)
-        .default(4),
+      new Option(
+        '--threads <number>',
+        `that read and decode side by side, 1 to ${MAX_THREADS} (default: ${REMOTE_THREADS}; 1 for blobs in a folder, where one keeps a disk busy)`,
+      ).argParser(threads),
     )
     .option('--verity', 'append a dm-verity hash tree and print the options that veritysetup needs')
     .action(async (argument: string | undefined, values: Values) => run(argument, values, io))
@@ -115,7 +118,11 @@ async function run(argument: string | undefined, values: Values, io: Io): Promis
     const backend = await openBackend(source.backend, { log: silentLog })
     try {
       const { verity } = await written(path, output =>
-        exportImage(image, backend, output, values.verity === true, progress),
+        exportImage(image, backend, output, values.verity === true, progress, {
+          count: values.threads ?? (source.backend.type === 'localfs' ? 1 : REMOTE_THREADS),
+          bootstrap: source.bootstrap,
+          backend: source.backend,
+        }),
       )
       if (verity !== undefined)
         io.stdout.write(
