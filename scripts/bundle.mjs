@@ -7,6 +7,7 @@
 import { build } from 'esbuild'
 import { createHash } from 'node:crypto'
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { setFlagsFromString } from 'node:v8'
@@ -32,6 +33,26 @@ const EXTERNAL = ['@napi-rs/*', '@node-rs/*', 'zstd-napi', 'sql.js', 'ali-oss', 
 const undiciApart = {
   name: 'undici-apart',
   setup: bundle => bundle.onResolve({ filter: /^undici$/ }, () => ({ path: './undici.cjs', external: true })),
+}
+
+/** Slow to load, and at a start needed late or never: loaded when one of their members is used. */
+const LATE = /^(?:(?:node:)?(?:child_process|crypto|http|zlib)|@napi-rs\/blake-hash|@node-rs\/crc32)$/
+
+const lateLoading = {
+  name: 'late-loading',
+  setup(bundle) {
+    const require = createRequire(import.meta.url)
+    bundle.onResolve({ filter: LATE }, ({ path, namespace }) =>
+      namespace === 'late' ? { path, external: true } : { path, namespace: 'late' },
+    )
+    bundle.onLoad({ filter: /^/, namespace: 'late' }, ({ path }) => {
+      const members = Object.keys(require(path)).map(name => `get ${name}() { return load().${name} }`)
+      return {
+        contents: `let loaded; const load = () => loaded ??= require('${path}'); module.exports = { ${members.join()} }`,
+        resolveDir: root,
+      }
+    })
+  },
 }
 
 /** Bundled packages by name, with their folders. */
@@ -94,7 +115,7 @@ const { metafile, outputFiles } = await build({
   // import() of what is external becomes require(), which needs nothing of the loader of ES modules.
   supported: { 'dynamic-import': false },
   external: EXTERNAL,
-  plugins: [undiciApart],
+  plugins: [undiciApart, lateLoading],
   define: { 'import.meta.url': '__bundleUrl' },
   banner: {
     js: "(function (exports, require, module, __filename, __dirname) { const __bundleUrl = require('node:url').pathToFileURL(__filename).href;",
