@@ -12,11 +12,12 @@ import { ByteSource } from './byte-source.js'
 import { Chunker } from './chunker.js'
 import { Chunks } from './chunks.js'
 import type { Created, CreateProgress } from './create.js'
+import { LowerLayers } from './lower-layers.js'
 import { refuseSparse, RefWriter } from './ref-writer.js'
 import type { TarEntry } from './tar-reader.js'
 import type { Tree } from './tree.js'
 import { WorkerPool } from './worker-pool.js'
-import { writeReference, type RefOptions } from './write-ref.js'
+import { referenceKind, writeReference, type RefOptions } from './write-ref.js'
 import { ZranWindows } from './zran-windows.js'
 
 export interface LayerOptions extends RefOptions {
@@ -74,9 +75,10 @@ async function openLayer(options: LayerOptions): Promise<Layer> {
 }
 
 export async function createReference(options: LayerOptions, progress: CreateProgress): Promise<Created> {
-  const layer = await openLayer(options)
   const chunks = new Chunks()
-  const writer = new RefWriter(chunks, layer.windows)
+  const layers = await LowerLayers.load(options, referenceKind(options.chunkSize), chunks)
+  const layer = await openLayer(options)
+  const writer = new RefWriter(chunks, layer.windows, layers.ownNumber)
   // Workers are started for the first file, not for a layer that turns out to be none.
   let pool: WorkerPool | undefined
   let chunker: Chunker | undefined
@@ -99,7 +101,7 @@ export async function createReference(options: LayerOptions, progress: CreatePro
     })
     await chunker?.finish()
     writer.foreign = layer.identity()
-    return await writeReference(options, tree, chunks, writer)
+    return await writeReference(options, tree, chunks, writer, layers)
   } finally {
     await pool?.close()
   }

@@ -9,7 +9,8 @@ import { Chunks } from './chunks.js'
 import type { Created, CreateProgress } from './create.js'
 import { deviceNumber32 } from './device.js'
 import { LANDMARKS, parseStargzToc, STARGZ_TYPE, stargzPath, type StargzEntry } from './estargz.js'
-import { writeReference, type RefOptions } from './write-ref.js'
+import { referenceKind, writeReference, type RefOptions } from './write-ref.js'
+import { LowerLayers } from './lower-layers.js'
 import { RefWriter } from './ref-writer.js'
 import { NONE, ROOT, Tree, TYPE, type NodeStat } from './tree.js'
 
@@ -39,14 +40,16 @@ function statOf(entry: StargzEntry, type: number): NodeStat {
 
 class TocTree {
   readonly tree = new Tree(MISSING_FOLDER)
-  readonly chunks = new Chunks()
-  readonly writer = new RefWriter(this.chunks, undefined)
+  readonly chunks: Chunks
+  readonly writer: RefWriter
   readonly #options: TocOptions
   /** Where members start, ascending; the last is the end of the layer. */
   readonly #ends: readonly number[]
 
-  constructor(options: TocOptions, entries: readonly StargzEntry[]) {
+  constructor(options: TocOptions, entries: readonly StargzEntry[], chunks: Chunks, blob: number) {
     this.#options = options
+    this.chunks = chunks
+    this.writer = new RefWriter(chunks, undefined, blob)
     const starts = new Set<number>()
     for (const { type, size, offset } of entries) if (type === 'chunk' || (type === 'reg' && size > 0)) starts.add(offset)
     this.#ends = [...starts, options.blobDataSize].sort((a, b) => a - b)
@@ -163,7 +166,9 @@ export async function createFromToc(options: TocOptions, progress: CreateProgres
     throw new NydusError('BUILD_SOURCE_UNREADABLE', 'EIO', `cannot read ${options.source}: ${explain(error)}`, { cause: error })
   })
   const entries = parseStargzToc(options.source, bytes)
-  const built = new TocTree(options, entries)
+  const chunks = new Chunks()
+  const layers = await LowerLayers.load(options, referenceKind(options.chunkSize), chunks)
+  const built = new TocTree(options, entries, chunks, layers.ownNumber)
   for (let i = 0; i < entries.length; ) {
     const entry = entries[i] as StargzEntry
     let next = i + 1
@@ -177,5 +182,5 @@ export async function createFromToc(options: TocOptions, progress: CreateProgres
     i = next
   }
   built.writer.foreign = { id: options.blobId, size: options.blobDataSize }
-  return await writeReference(options, built.tree, built.chunks, built.writer)
+  return await writeReference(options, built.tree, built.chunks, built.writer, layers)
 }

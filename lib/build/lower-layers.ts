@@ -17,6 +17,8 @@ export interface Kind {
   readonly chunkSize: number
   readonly compressor: Compressor
   readonly digester: Digester
+  /** Nobody can choose them: the other image has to be built anew. */
+  readonly fixed?: boolean
 }
 
 export function compressorOf(flags: number): Compressor {
@@ -34,7 +36,8 @@ function checkKind(option: string, image: LoadedImage, wanted: Kind): void {
     new NydusError(
       'BUILD_MISMATCH',
       'EINVAL',
-      `${option} ${image.path} has ${what} ${has}, this image ${want}: build with ${cure} ${has}`,
+      `${option} ${image.path} has ${what} ${has}, this image ${want}: build ` +
+        (wanted.fixed === true && cure !== '--chunk-size' ? `the other with ${cure} ${want}` : `with ${cure} ${has}`),
     )
   if (image.version !== wanted.version)
     throw mismatch('RAFS version', image.version, wanted.version, '--fs-version')

@@ -27,6 +27,7 @@ export interface RefPlace {
 export class RefWriter implements ChunkStore, BlobContent {
   readonly #chunks: Chunks
   readonly #windows: ZranWindows | undefined
+  readonly #blob: number
   readonly rows: number[] = []
   uncompressedSize = 0
   foreign: { id: string; size: number } = { id: '', size: 0 }
@@ -36,8 +37,9 @@ export class RefWriter implements ChunkStore, BlobContent {
   #places: RefPlace[] = []
   #taken = 0
 
-  /** `windows` for a gzip file; without, the file is the plain tar. */
-  constructor(chunks: Chunks, windows: ZranWindows | undefined) {
+  /** `windows` for a gzip file; without, the file is the plain tar. `blob`: the blob's number among the chunk rows. */
+  constructor(chunks: Chunks, windows: ZranWindows | undefined, blob: number) {
+    this.#blob = blob
     this.#chunks = chunks
     this.#windows = windows
   }
@@ -92,7 +94,7 @@ export class RefWriter implements ChunkStore, BlobContent {
       )
     const row = this.#chunks.add({
       digest,
-      blob: 0,
+      blob: this.#blob,
       index: this.rows.length,
       flags:
         (crc32 === undefined ? 0 : CHUNK.CRC) |

@@ -128,6 +128,57 @@ t.test('a guest sees the layer, through the whole daemon', async t => {
     })
 })
 
+const LAYERS = ['l1', 'l2', 'l3'].map(name => join(projectRoot, 'vm-tests/fixtures/layers', `${name}.tar.gz`))
+
+t.test('layers by reference: each upon the one below, whatever that one is', async t => {
+  const daemon = await startDaemon(t)
+  const fuse = await connectGuest(t, daemon)
+  for (const [first, then] of [
+    ['targz-ref', 'targz-ref'],
+    ['targz-rafs', 'targz-ref'],
+  ] as const) {
+    const dir = tempDir(t)
+    let parent: string[] = []
+    for (const [i, layer] of LAYERS.entries()) {
+      copyFileSync(layer, join(dir, sha256(readFileSync(layer))))
+      const type = i % 2 === 0 ? first : then
+      const digester = type === 'targz-rafs' ? ['--digester', 'sha256'] : []
+      const boot = join(dir, `boot${i}`)
+      const ran = await runTool('create', '-t', type, ...digester, ...parent, '-B', boot, '-D', dir, layer)
+      t.equal(ran.code, 0, ran.stderr)
+      parent = ['--parent-bootstrap', boot]
+    }
+    const boot = join(dir, 'boot2')
+    t.equal((await runTool('check', boot)).code, 0)
+    await daemon.mount('/layers', boot, { blobs: dir, digestValidate: true, workDir: join(dir, 'cache') })
+    t.strictSame(await guestTree(fuse, '/layers'), expected(fixtureNamed('layers')), `${first}, ${then}`)
+    await daemon.umount('/layers')
+  }
+})
+
+t.test('a dictionary: chunks that it has are not looked for in the layer', async t => {
+  const dir = tempDir(t)
+  const layer = join(BLOBS, LAYER)
+  const create = (...argv: string[]) => runTool('create', ...argv, '-D', dir, layer)
+  const own = await create('-t', 'targz-rafs', '--digester', 'sha256', '-B', join(dir, 'dict'))
+  const id = /data blobs: \["(\w+)"\]/.exec(own.stderr)?.[1] ?? ''
+  const before = readdirSync(dir)
+  const ran = await create('-t', 'targz-ref', '--chunk-dict', join(dir, 'dict'), '-B', join(dir, 'boot'))
+  t.equal(ran.code, 0, ran.stderr)
+  t.match(ran.stderr, `data blobs: ["${id}"]`, 'all of them, so that the layer is not needed')
+  t.strictSame(readdirSync(dir).toSorted(), [...before, 'boot'].toSorted(), 'and no index of it')
+  const daemon = await startDaemon(t)
+  const fuse = await connectGuest(t, daemon)
+  await daemon.mount('/layer', join(dir, 'boot'), { blobs: dir, digestValidate: true })
+  t.strictSame(await guestTree(fuse, '/layer'), expected(fixtureNamed('v6-zran')))
+  await daemon.umount('/layer')
+
+  await create('-t', 'targz-rafs', '-B', join(dir, 'blake3'))
+  const refused = await create('-t', 'targz-ref', '--parent-bootstrap', join(dir, 'blake3'), '-B', join(dir, 'b'))
+  t.equal(refused.code, 1)
+  t.match(refused.stderr, /has the digester blake3, this image sha256: build the other with --digester sha256/)
+})
+
 t.test('tar.gz and tar.zst give the image that the tar gives', async t => {
   const dir = tempDir(t)
   const ids: string[] = []

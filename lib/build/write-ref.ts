@@ -5,10 +5,13 @@ import type { Chunks } from './chunks.js'
 import type { Created, Place } from './create.js'
 import { finishBlob } from './finish-blob.js'
 import type { BuiltBlob, BuiltImage } from './image.js'
+import type { Kind, LowerLayers } from './lower-layers.js'
 import { orderOf } from './order.js'
+import { overlay } from './overlay.js'
 import { prefetchNodes } from './prefetch-list.js'
 import type { RefWriter } from './ref-writer.js'
 import type { Tree } from './tree.js'
+import type { WhiteoutSpec } from './whiteout.js'
 import { writeV6 } from './writer-v6.js'
 
 export interface RefOptions {
@@ -22,6 +25,16 @@ export interface RefOptions {
   readonly blob: Place
   /** Final place of the bootstrap; undefined with `inlineMeta`. */
   readonly bootstrap: Place | undefined
+  /** Bootstrap of the layers below, and how this layer marks what of them is gone. */
+  readonly parent: string | undefined
+  readonly whiteoutSpec: WhiteoutSpec
+  /** Bootstrap whose chunks are referred to where this layer has the same. */
+  readonly chunkDict: string | undefined
+}
+
+/** What an index of a layer always is; those that it is built upon have to be the same. */
+export function referenceKind(chunkSize: number): Kind {
+  return { version: 6, chunkSize, compressor: 'gzip', digester: 'sha256', fixed: true }
 }
 
 function pathOf(place: Place): string {
@@ -32,8 +45,17 @@ function placed(place: Place, name: string): string {
   return 'file' in place ? place.file : join(place.folder, name)
 }
 
-/** `writer` has all chunks and knows the file that they are in. */
-export async function writeReference(options: RefOptions, tree: Tree, chunks: Chunks, writer: RefWriter): Promise<Created> {
+/** `writer` has all chunks and knows the file that they are in; `upper` is the layer's tree, which goes over that of `layers`. */
+export async function writeReference(
+  options: RefOptions,
+  upper: Tree,
+  chunks: Chunks,
+  writer: RefWriter,
+  layers: LowerLayers,
+): Promise<Created> {
+  const tree = layers.tree ?? upper
+  if (layers.tree !== undefined) overlay(layers.tree, upper, options.whiteoutSpec)
+  const table = layers.settle(chunks)
   const order = orderOf(tree)
   const prefetch = prefetchNodes(tree, options.prefetchPaths, options.source)
   const bootstrapOf = (blob: BuiltBlob | undefined): Uint8Array => {
@@ -41,7 +63,7 @@ export async function writeReference(options: RefOptions, tree: Tree, chunks: Ch
       tree,
       order,
       chunks,
-      blobs: blob === undefined ? [] : [blob],
+      blobs: table.flatMap(entry => (typeof entry === 'object' ? entry : (blob ?? []))),
       chunkSize: options.chunkSize,
       compressor: 'gzip',
       digester: 'sha256',
@@ -85,7 +107,7 @@ export async function writeReference(options: RefOptions, tree: Tree, chunks: Ch
     }
     return {
       blob: hasData ? { id: finished.id, path: metaPath } : undefined,
-      blobIds: hasData ? [writer.foreign.id] : [],
+      blobIds: table.map(entry => (typeof entry === 'object' ? entry.id : writer.foreign.id)),
       externalIds: [],
       blobSize: hasData ? writer.foreign.size : 0,
       bootstrap,

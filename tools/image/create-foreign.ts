@@ -18,7 +18,17 @@ export function isForeign(type: string): type is ForeignType {
 /** What of the command line such a build looks at. */
 export interface ForeignOptions extends Pick<
   CreateOptions,
-  'source' | 'version' | 'chunkSize' | 'toc' | 'inlineMeta' | 'prefetchPaths' | 'blob' | 'bootstrap'
+  | 'source'
+  | 'version'
+  | 'chunkSize'
+  | 'toc'
+  | 'inlineMeta'
+  | 'prefetchPaths'
+  | 'blob'
+  | 'bootstrap'
+  | 'parent'
+  | 'chunkDict'
+  | 'whiteoutSpec'
 > {
   readonly blobId: string | undefined
   /** Bytes of the layer that a table of contents belongs to. */

@@ -273,8 +273,9 @@ async function buildOf(source: string, values: Values): Promise<Build> {
   const options = await optionsOf(source, { ...values, type: 'tar-rafs' })
   const refused: readonly [string, unknown][] = [
     ['--encrypt', values.encrypt],
-    ['--parent-bootstrap', values.parentBootstrap],
-    ['--chunk-dict', values.chunkDict],
+    // The blocks of a tarfs image are those of its tar, and of no other file.
+    ['--parent-bootstrap', type === 'tar-tarfs' && values.parentBootstrap],
+    ['--chunk-dict', type === 'tar-tarfs' && values.chunkDict],
     ['--blob-cache-dir', values.blobCacheDir],
     ['--batch-size', values.batchSize > 0],
     ['--blob-offset', values.blobOffset !== 0],
