@@ -73,6 +73,11 @@ export class CacheManager {
     }
   }
 
+  /** Starts a Worker for the first chunks that will be wanted: it takes longer than all else that a mount does. */
+  warm(): void {
+    this.#services.workers.warm()
+  }
+
   /**
    * Opens a blob for one user. Throws for settings that cannot be (CACHE_UNSUPPORTED, BLOB_BAD_ID); a folder that
    * cannot be used is logged, and the blob is read without a cache.

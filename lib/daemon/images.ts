@@ -28,7 +28,7 @@ export class Images {
     this.#lanes = lanes
   }
 
-  /** Loads the code, for a mount that will come. */
+  /** Loads the code and starts a chunk Worker, for a mount that will come. */
   async preload(): Promise<void> {
     await Promise.all([this.#load(), import('./config.js')])
   }
@@ -57,6 +57,7 @@ export class Images {
     this.#loading ??= Promise.all([import('../cache/manager.js'), import('./instance.js')]).then(
       ([{ CacheManager }, { Instance }]) => {
         this.#cache = new CacheManager({ log: this.#log })
+        this.#cache.warm()
         return { cache: this.#cache, Instance }
       },
     )
