@@ -64,20 +64,27 @@ Napi::Error makeError(Napi::Env env,
                                         Napi::String::New(env, message)}));
 }
 
-void throwSystem(Napi::Env env,
-                 int error,
-                 const char* syscall,
-                 const std::string& what) {
+Napi::Error makeSystemError(Napi::Env env,
+                            int error,
+                            const char* syscall,
+                            const std::string& what) {
   const char* known = ::strerrorname_np(error);
   const std::string name =
       known != nullptr ? known : "E" + std::to_string(error);
   const char* reason = ::strerrordesc_np(error);
-  Napi::Error thrown = makeError(
+  Napi::Error made = makeError(
       env, "SYS_" + name, guestErrno(name),
       std::string(syscall) + " of " + what + ": " +
           (reason != nullptr ? reason : "unknown error") + " (" + name + ")");
-  thrown.Set("syscall", Napi::String::New(env, syscall));
-  throw thrown;
+  made.Set("syscall", Napi::String::New(env, syscall));
+  return made;
+}
+
+void throwSystem(Napi::Env env,
+                 int error,
+                 const char* syscall,
+                 const std::string& what) {
+  throw makeSystemError(env, error, syscall, what);
 }
 
 void throwBadArgument(Napi::Env env,

@@ -24,8 +24,14 @@ void setErrorClass(Napi::Env env, Napi::Function errorClass);
                                     std::string_view errnoName,
                                     const std::string& message);
 
-// Throws SYS_<NAME OF error>, with the property `syscall`. `what` ends up in
-// the sentence: "<syscall> of <what>: <reason>".
+// SYS_<NAME OF error>, with the property `syscall`. `what` ends up in the
+// sentence: "<syscall> of <what>: <reason>".
+[[nodiscard]] Napi::Error makeSystemError(Napi::Env env,
+                                          int error,
+                                          const char* syscall,
+                                          const std::string& what);
+
+// Throws that.
 [[noreturn]] void throwSystem(Napi::Env env,
                               int error,
                               const char* syscall,

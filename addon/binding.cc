@@ -11,6 +11,7 @@ void registerScan(Napi::Env env, Napi::Object exports);
 void registerSystem(Napi::Env env, Napi::Object exports);
 void registerCodecs(Napi::Env env, Napi::Object exports);
 void registerGzipIndexer(Napi::Env env, Napi::Object exports);
+void registerJobPool(Napi::Env env, Napi::Object exports);
 void registerDevice(Napi::Env env, Napi::Object exports);
 
 namespace {
@@ -32,6 +33,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   registerSystem(env, exports);
   registerCodecs(env, exports);
   registerGzipIndexer(env, exports);
+  registerJobPool(env, exports);
   registerDevice(env, exports);
   return exports;
 }

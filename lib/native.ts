@@ -82,6 +82,46 @@ export interface GzipIndexer {
   border(fields: Float64Array, dictionary: Uint8Array): number
 }
 
+/** Settings of `createJobPool`; sizes in bytes. */
+export interface JobPoolOptions {
+  readonly threads: number
+  readonly slots: number
+  /** What a slot takes at most: parts, plain bytes, bytes of paths. */
+  readonly parts: number
+  readonly bytes: number
+  readonly paths: number
+  /** 0 none, 1 lz4_block, 2 zstd. */
+  readonly compressor: number
+  /** Of zstd. */
+  readonly level: number
+  /** 0 blake3, 1 sha256. */
+  readonly digester: number
+  readonly chunkSize: number
+  /** Files of one chunk and less than this are left as they are; 0 = none. */
+  readonly batchLimit: number
+  /** Only digests are wanted: no data comes back. */
+  readonly discard: boolean
+}
+
+/**
+ * A job is done: `chunks` results stand in its slot. Failed when `part` is given: `error` says why that part could not be
+ * read; without, the file had changed (it has `foundSize` bytes now).
+ */
+export type JobDone = (slot: number, chunks: number, part?: number, foundSize?: number, error?: NydusError) => void
+
+/** Threads that read, cut, digest and compress for the image builder (addon/build). Keeps the process alive. */
+export interface JobPool {
+  /** A slot's parts, input, results and data (lib/build/slot.ts): the pool's own memory, for as long as they are used. */
+  memory(slot: number): [parts: ArrayBuffer, input: ArrayBuffer, results: ArrayBuffer, data: ArrayBuffer]
+  /**
+   * Starts a job over the slot's first `parts` parts; its memory must be left alone until it is done. `kind`: 0 parts of
+   * files, 1 contents in `input`, 2 the same as one part that is only compressed.
+   */
+  submit(slot: number, kind: 0 | 1 | 2, parts: number): void
+  /** Ends the threads; jobs that have not begun are forgotten. */
+  close(): void
+}
+
 export interface Native {
   /** The addon's offsets of the request ring, to compare with lib/fuse/ring.ts. */
   ringLayout(): Record<string, number>
@@ -104,15 +144,10 @@ export interface Native {
   lgetxattr(path: Uint8Array, name: Uint8Array): Uint8Array
   llistxattr(path: Uint8Array): Uint8Array
   /**
-   * Every entry of a folder, `.` and `..` left out, in its own order: records of lib/build/scan-record.ts with what
+   * Every entry of a folder, `.` and `..` left out, in the order of their names' bytes: records of lib/build/scan-record.ts with what
    * lstat, readlink and the xattr calls say of it. Throws with the path of the entry that could not be read.
    */
   scanFolder(path: Uint8Array): Uint8Array
-  /**
-   * Opens a file (no link, never waiting for a FIFO), fills `into` from `offset` on and closes it; returns the bytes,
-   * fewer at its end. `stat`, the memory of three doubles, gets size, mtime and its nanoseconds as they are then.
-   */
-  readFile(path: Uint8Array, offset: number, into: Uint8Array, stat: Uint8Array): number
   lsetxattr(path: Uint8Array, name: Uint8Array, value: Uint8Array): void
   mknod(path: Uint8Array, mode: number, major: number, minor: number): void
   /** Next data (`whence` 3) or hole (4) at or behind `offset`; -1 when there is none (ENXIO). */
@@ -148,6 +183,11 @@ export interface Native {
   zranInflate(src: Uint8Array, dictionary: Uint8Array, byte: number, bits: number, dst: Uint8Array): void
 
   createGzipIndexer(): GzipIndexer
+  /** Digest (0 blake3, 1 sha256) of `bytes` into the 32 bytes of `into`. */
+  digestInto(digester: 0 | 1, bytes: Uint8Array, into: Uint8Array): void
+
+  // addon/build
+  createJobPool(options: JobPoolOptions, done: JobDone): JobPool
 
   // addon/vhost, addon/fuse
   createVhostDevice(options: VhostDeviceOptions, onEvent: (event: DeviceEvent) => void): Device

@@ -19,7 +19,6 @@ const DIGEST = 64
 
 t.test('V8 takes the code cache of every bundle', async t => {
   t.same(bundles.toSorted(), [
-    'build-worker',
     'chunk-worker',
     'export-worker',
     'lane-worker',

@@ -58,6 +58,10 @@ Outcome lz4Compress(Source src, Target dst) {
   return {static_cast<size_t>(size)};
 }
 
+size_t lz4Bound(size_t size) {
+  return static_cast<size_t>(LZ4_compressBound(static_cast<int>(size)));
+}
+
 Outcome zstdDecompress(Source src, Target dst) {
   // zstd takes an empty input for zero frames; a chunk is one frame.
   if (src.empty())
@@ -77,6 +81,10 @@ Outcome zstdCompress(Source src, Target dst, int level) {
   if (ZSTD_getErrorCode(size) == ZSTD_error_dstSize_tooSmall)
     return {0};
   return {0, ZSTD_getErrorName(size)};
+}
+
+size_t zstdBound(size_t size) {
+  return ZSTD_compressBound(size);
 }
 
 Levels zstdLevels() {

@@ -27,12 +27,15 @@ using Target = std::span<std::byte>;
 Outcome lz4Decompress(Source src, Target dst);
 // Size 0 when the result does not fit into `dst`.
 Outcome lz4Compress(Source src, Target dst);
+// Bytes that `size` can grow to.
+[[nodiscard]] size_t lz4Bound(size_t size);
 
 // Standard frames.
 Outcome zstdDecompress(Source src, Target dst);
 // Size 0 when the result does not fit into `dst`. `level` must be one of
 // zstdLevels().
 Outcome zstdCompress(Source src, Target dst, int level);
+[[nodiscard]] size_t zstdBound(size_t size);
 struct Levels {
   int min;
   int max;

@@ -1,6 +1,6 @@
-// Glue: a folder read in one call, and a file read in one call, for the
-// image builder (lib/native.ts, addon/sys). Over a million small files the
-// crossings into JavaScript cost more than the system calls.
+// Glue: a folder read in one call, for the image builder (lib/native.ts,
+// addon/sys). Over a million small files the crossings into JavaScript cost
+// more than the system calls.
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/limits.h>
@@ -16,7 +16,6 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -56,21 +55,6 @@ struct CloseDir {
 };
 using Dir = std::unique_ptr<DIR, CloseDir>;
 
-class Fd {
- public:
-  explicit Fd(int fd) : fd_(fd) {}
-  Fd(const Fd&) = delete;
-  Fd& operator=(const Fd&) = delete;
-  ~Fd() {
-    if (fd_ >= 0)
-      ::close(fd_);
-  }
-  [[nodiscard]] int get() const { return fd_; }
-
- private:
-  int fd_;
-};
-
 struct Failure {
   int error;
   const char* call;
@@ -89,6 +73,7 @@ class Scan {
     const Dir dir(::opendir(folder_.c_str()));
     if (dir == nullptr)
       throw Failure{errno, "opendir", folder_};
+    std::vector<std::string> names;
     for (;;) {
       errno = 0;
       // NOLINTNEXTLINE(concurrency-mt-unsafe): this DIR is this call's own.
@@ -96,12 +81,17 @@ class Scan {
       if (entry == nullptr) {
         if (errno != 0)
           throw Failure{errno, "readdir", folder_};
-        return out_;
+        break;
       }
       const std::string_view name(entry->d_name);
       if (name != "." && name != "..")
-        add(::dirfd(dir.get()), std::string(name));
+        names.emplace_back(name);
     }
+    // std::string compares bytes as unsigned, as images do.
+    std::sort(names.begin(), names.end());
+    for (const std::string& name : names)
+      add(::dirfd(dir.get()), name);
+    return out_;
   }
 
  private:
@@ -177,7 +167,7 @@ class Scan {
   std::vector<char> out_;
 };
 
-// scanFolder(path): all entries but `.` and `..`, in the folder's own order.
+// scanFolder(path): all entries but `.` and `..`, in the order of their names.
 Napi::Value scanFolder(const Napi::CallbackInfo& info) {
   const Arguments args(info, "scanFolder");
   try {
@@ -193,50 +183,10 @@ Napi::Value scanFolder(const Napi::CallbackInfo& info) {
   }
 }
 
-// readFile(path, offset, into, stat): fills `into`, or as much of it as the
-// file has; returns the bytes. `stat` gets size, mtime seconds and nanoseconds
-// as they are after the read. Neither follows a link at the end of the path
-// nor waits for one that opens a FIFO.
-Napi::Value readFile(const Napi::CallbackInfo& info) {
-  const Arguments args(info, "readFile");
-  const auto offset = static_cast<off_t>(args.offset(1, "offset"));
-  const std::string path = args.name(0, "path");
-  const std::span<std::byte> stat = args.bytes(3, "stat");
-  if (stat.size() != 3 * sizeof(double))
-    args.refuse("stat must have room for three numbers");
-  const std::span<std::byte> into = args.bytes(2, "into");
-  const Fd file(
-      ::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
-  if (file.get() < 0)
-    throwSystem(info.Env(), errno, "open", printable(path));
-  size_t done = 0;
-  while (done < into.size()) {
-    const ssize_t n =
-        ::pread(file.get(), into.data() + done, into.size() - done,
-                offset + static_cast<off_t>(done));
-    if (n < 0 && errno == EINTR)
-      continue;
-    if (n < 0)
-      throwSystem(info.Env(), errno, "read", printable(path));
-    if (n == 0)
-      break;
-    done += static_cast<size_t>(n);
-  }
-  struct stat st {};
-  if (::fstat(file.get(), &st) != 0)
-    throwSystem(info.Env(), errno, "fstat", printable(path));
-  const double figures[] = {static_cast<double>(st.st_size),
-                            static_cast<double>(st.st_mtim.tv_sec),
-                            static_cast<double>(st.st_mtim.tv_nsec)};
-  std::memcpy(stat.data(), figures, sizeof figures);
-  return Napi::Number::New(info.Env(), static_cast<double>(done));
-}
-
 }  // namespace
 
 void registerScan(Napi::Env env, Napi::Object exports) {
   exports.Set("scanFolder", Napi::Function::New<scanFolder>(env, "scanFolder"));
-  exports.Set("readFile", Napi::Function::New<readFile>(env, "readFile"));
 }
 
 }  // namespace nydus

@@ -6,8 +6,8 @@
  * every format and protocol this project speaks.
  */
 
-/** Width of a field: an unsigned or signed integer, or `bytes(n)` for raw bytes (`[n]`). */
-export type FieldType = 'u8' | 'u16' | 'u32' | 'u64' | 'i32' | 'i64' | readonly [bytes: number]
+/** Width of a field: an unsigned or signed integer, a double, or `bytes(n)` for raw bytes (`[n]`). */
+export type FieldType = 'u8' | 'u16' | 'u32' | 'u64' | 'i32' | 'i64' | 'f64' | readonly [bytes: number]
 
 type FieldValue<T extends FieldType> = T extends 'u64' | 'i64'
   ? bigint
@@ -31,7 +31,7 @@ export interface Layout<F extends Fields> {
   write(bytes: Uint8Array, value: Partial<StructOf<F>>, offset?: number): void
 }
 
-const WIDTH = { u8: 1, u16: 2, u32: 4, u64: 8, i32: 4, i64: 8 } as const
+const WIDTH = { u8: 1, u16: 2, u32: 4, u64: 8, i32: 4, i64: 8, f64: 8 } as const
 
 function widthOf(type: FieldType): number {
   return typeof type === 'string' ? WIDTH[type] : type[0]
@@ -77,6 +77,7 @@ export function layout<const F extends Fields>(name: string, size: number, field
         else if (type === 'u16') out[field] = v.getUint16(o, true)
         else if (type === 'u32') out[field] = v.getUint32(o, true)
         else if (type === 'i32') out[field] = v.getInt32(o, true)
+        else if (type === 'f64') out[field] = v.getFloat64(o, true)
         else if (type === 'u64') out[field] = v.getBigUint64(o, true)
         else out[field] = v.getBigInt64(o, true)
       }
@@ -96,6 +97,7 @@ export function layout<const F extends Fields>(name: string, size: number, field
         } else if (typeof type !== 'string') throw new TypeError(`${name}.${field}: bytes expected`)
         else if (type === 'u64') v.setBigUint64(o, BigInt(x), true)
         else if (type === 'i64') v.setBigInt64(o, BigInt(x), true)
+        else if (type === 'f64') v.setFloat64(o, Number(x), true)
         else if (type === 'u8') v.setUint8(o, Number(x))
         else if (type === 'u16') v.setUint16(o, Number(x), true)
         else if (type === 'i32') v.setInt32(o, Number(x), true)

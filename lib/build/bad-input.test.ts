@@ -20,7 +20,6 @@ import { pack, type Header } from 'tar-stream'
 import { native } from '../native.js'
 import { tempDir } from '../daemon/testing/temp-dir.js'
 import { fixtureNamed } from '../rafs/testing/fixtures.js'
-import { readUnchanged } from './read-part.js'
 import { runTool, runToolWith, startTool } from './testing/image-tool.js'
 import { needsRoot } from './testing/source-tree.js'
 
@@ -201,14 +200,20 @@ t.test('a source that changes while it is read', async t => {
   for (const [about, change, message] of changes) {
     mkdirSync(at('tree'))
     writeFileSync(at('tree/victim'), Buffer.alloc(100, 'v'))
-    // The folder has been walked when the build asks for its prefetch list; its files are read later.
-    const { readDirSource } = await import('./dir-source.js')
-    const source = readDirSource(at('tree'), 'oci', () => undefined)
-    const [node = 0] = source.tree.children(0)
+    // The build reads files while it still walks, so the change is put in between here.
+    const { DirSource } = await import('./dir-source.js')
+    const { JobPool } = await import('./job-pool.js')
+    const source = new DirSource(at('tree'), 'oci')
+    const [folder] = source.walk()
+    const { tree } = source
+    const node = folder?.first ?? 0
     change(at('tree/victim'))
-    const stat = source.tree.stat(node)
-    const into = Buffer.alloc(stat.size)
-    t.throws(() => readUnchanged({ path: source.path(node), offset: 0, length: stat.size, fileSize: stat.size, ...stat }, into), { message }, about)
+    const pool = new JobPool({ compressor: 'none', digester: 'blake3', chunkSize: 0x1000, batchLimit: 0 }, 1)
+    const slot = pool.take()
+    const { size } = tree.stat(node)
+    slot.addFile(source.path(0), tree.names.bytes, tree.nameOffset(node), tree.nameLength(node), 0, size, tree.stat(node))
+    await t.rejects(pool.run(slot, 'files'), { message }, about)
+    pool.close()
     rmSync(at('tree'), { recursive: true })
   }
   t.strictSame(readdirSync(out), [])

@@ -1,17 +1,17 @@
 /**
  * Lays out one blob: takes chunks in their final order, stores each distinct one once, keeps their places.
  *
- *     results of the Workers, in order ──> dedup ──> [batch] ──> BlobSink
+ *     results of the pool, in order ──> dedup ──> [batch] ──> BlobSink
  *
  * Chunks go to the file in the order in which they are given; a batch that is being filled is flushed before any
  * chunk that does not belong to it (blobs-and-cache.md §3).
  */
-import { CHUNK, type Chunks, DIGEST_SIZE } from './chunks.js'
+import { CHUNK, type Chunks } from './chunks.js'
 import type { BlobSink } from './blob-sink.js'
 import type { ChunkStore } from './chunker.js'
 import type { BlobContent } from './finish-blob.js'
-import type { Done } from './job.js'
-import type { WorkerPool } from './worker-pool.js'
+import type { JobPool } from './job-pool.js'
+import { RESULT_FLAG, type Slot } from './slot.js'
 import { CIPHER_BLOCK, type BlobCipher } from './cipher.js'
 import { NydusError } from '../base/errors.js'
 import { BLOB_FEATURE } from '../cache/cache.js'
@@ -48,7 +48,7 @@ export interface BatchWindow {
 export class BlobWriter implements ChunkStore, BlobContent {
   readonly #chunks: Chunks
   readonly #sink: BlobSink
-  readonly #pool: WorkerPool
+  readonly #pool: JobPool
   readonly #layout: BlobLayout
   readonly #blob: number
   readonly #cipher: BlobCipher | undefined
@@ -68,7 +68,7 @@ export class BlobWriter implements ChunkStore, BlobContent {
     blob: number,
     chunks: Chunks,
     sink: BlobSink,
-    pool: WorkerPool,
+    pool: JobPool,
     layout: BlobLayout,
     cipher: BlobCipher | undefined,
     plainCopy?: PlainCopy,
@@ -87,27 +87,64 @@ export class BlobWriter implements ChunkStore, BlobContent {
     return this.#sink.offset
   }
 
-  async store(done: Done, first: number, count: number, dataAt: number, single: boolean, listAt: number): Promise<number> {
-    let at = dataAt
-    for (let i = first; i < first + count; i++) {
-      const stored = done.storedSizes[i] ?? 0
-      const plain = done.plainSizes[i] ?? 0
-      const digest = done.digests.subarray(i * DIGEST_SIZE, (i + 1) * DIGEST_SIZE)
-      let row = this.#chunks.find(digest, plain, this.#layout.except)
-      if (row >= 0) {
-        this.dedupChunks++
-        this.dedupBytes += plain
+  store(done: Slot, listAt: number): Promise<void> {
+    const asTheyAre =
+      this.#cipher === undefined && this.#plainCopy === undefined && this.#layout.batchSize === 0
+    return asTheyAre ? this.#storeRuns(done, listAt) : this.#storeEach(done, listAt)
+  }
+
+  /** Chunks whose stored bytes go into the blob as they are: as many at a time as lie one behind the other. */
+  async #storeRuns(done: Slot, listAt: number): Promise<void> {
+    const chunks = this.#chunks
+    const crc = this.#layout.crc ? CHUNK.CRC : 0
+    let offset = this.#sink.offset
+    let start = 0
+    let end = 0
+    for (let i = 0; i < done.chunks; i++) {
+      const stored = done.storedSize(i)
+      let row = this.#known(done, i)
+      if (row < 0) {
+        row = this.#add(done, i)
+        chunks.setStored(row, offset, stored, crc | (done.flags(i) & RESULT_FLAG.COMPRESSED ? CHUNK.COMPRESSED : 0))
+        offset += stored
       } else {
-        row = this.#add(digest, plain, done.crcs[i] ?? 0)
+        if (end > start) await this.#sink.write(done.data.subarray(start, end))
+        start = end + stored
+      }
+      end += stored
+      chunks.setListed(listAt + i, row)
+    }
+    if (end > start) await this.#sink.write(done.data.subarray(start, end))
+  }
+
+  /** Chunks that are encrypted, batched or copied, one at a time. */
+  async #storeEach(done: Slot, listAt: number): Promise<void> {
+    let at = 0
+    for (let i = 0; i < done.chunks; i++) {
+      const stored = done.storedSize(i)
+      const flags = done.flags(i)
+      let row = this.#known(done, i)
+      if (row < 0) {
+        row = this.#add(done, i)
         const bytes = done.data.subarray(at, at + stored)
         await this.#plainCopy?.write(bytes, this.#chunks.uncompressedOffset(row))
-        if (single && plain < this.#layout.batchSize / 2) await this.#batch(row, bytes)
-        else await this.#write(row, bytes, done.compressed[i] === 1)
+        if (flags & RESULT_FLAG.SMALL) await this.#batch(row, bytes)
+        else await this.#write(row, bytes, (flags & RESULT_FLAG.COMPRESSED) !== 0)
       }
-      this.#chunks.setListed(listAt + i - first, row)
+      this.#chunks.setListed(listAt + i, row)
       at += stored
     }
-    return at
+  }
+
+  /** The row of an equal chunk that is stored already, or -1. */
+  #known(done: Slot, i: number): number {
+    const plain = done.plainSize(i)
+    const row = this.#chunks.find(done.words, done.digestAt(i), plain, this.#layout.except)
+    if (row >= 0) {
+      this.dedupChunks++
+      this.dedupBytes += plain
+    }
+    return row
   }
 
   get features(): number {
@@ -124,29 +161,29 @@ export class BlobWriter implements ChunkStore, BlobContent {
     return out
   }
 
-  #add(digest: Uint8Array, plain: number, crc32: number): number {
-    if (this.rows.length >= V6_MAX_CHUNKS - 1)
+  /** A row for chunk `i` of a job. */
+  #add(done: Slot, i: number): number {
+    const index = this.rows.length
+    if (index >= V6_MAX_CHUNKS - 1)
       throw new NydusError(
         'BUILD_TOO_MANY_CHUNKS',
         'EFBIG',
         `the blob would have more than ${V6_MAX_CHUNKS - 1} chunks; use a larger --chunk-size or more layers`,
       )
-    const row = this.#chunks.add({
-      digest,
-      blob: this.#blob,
-      index: this.rows.length,
-      flags: 0,
-      compressedOffset: 0,
-      compressedSize: 0,
-      uncompressedOffset: this.uncompressedSize,
-      uncompressedSize: plain,
-      crc32,
-      window: 0,
-      windowOffset: 0,
-    })
+    const plain = done.plainSize(i)
+    const { uncompressedSize } = this
+    const row = this.#chunks.append(
+      done.words,
+      done.digestAt(i),
+      this.#blob,
+      index,
+      uncompressedSize,
+      plain,
+      done.crc32(i),
+    )
     this.rows.push(row)
     const { alignment } = this.#layout
-    this.uncompressedSize += Math.ceil(plain / alignment) * alignment
+    this.uncompressedSize = uncompressedSize + Math.ceil(plain / alignment) * alignment
     return row
   }
 
@@ -179,17 +216,20 @@ export class BlobWriter implements ChunkStore, BlobContent {
     const size = this.#pendingBytes
     this.#pending = []
     this.#pendingBytes = 0
-    const plain = new Uint8Array(size)
+    const slot = this.#pool.take()
+    const plain = slot.addBytes(size, size)
     let at = 0
     for (const { bytes } of pending) {
       plain.set(bytes, at)
       at += bytes.length
     }
-    const done = await this.#pool.run({ kind: 'batch', bytes: plain })
+    const done = await this.#pool.run(slot, 'batch')
+    const data = done.data.subarray(0, done.storedSize(0))
     // A window tells its size before encryption, so one that encryption pads could not be read: its chunks go alone.
-    if (this.#cipher !== undefined && done.data.length < CIPHER_BLOCK)
+    if (this.#cipher !== undefined && data.length < CIPHER_BLOCK)
       for (const { row, bytes } of pending) await this.#put(row, bytes, false)
-    else await this.#window(pending, done.data, size)
+    else await this.#window(pending, data, size)
+    this.#pool.release(done)
   }
 
   async #window(pending: readonly Pending[], data: Uint8Array, size: number): Promise<void> {

@@ -1,29 +1,16 @@
 /**
- * Brings file content into a blob: cuts it into parts, keeps the Workers busy with them, stores their results in the
+ * Brings file content into a blob: cuts it into parts, keeps the pool busy with them, has their chunks stored in the
  * order in which the files were given. Bounded: so many jobs are under way, each of about JOB_BYTES, and no more.
  */
 import type { Chunks } from './chunks.js'
-import { packParts, type Done, type FilePart } from './job.js'
+import { JOB_BYTES, type JobPool } from './job-pool.js'
+import type { FoundFile, Slot } from './slot.js'
 import type { Tree } from './tree.js'
-import type { WorkerPool } from './worker-pool.js'
-
-/** Plain bytes of a job: enough to make its two messages cheap, little enough to spread over the cores. */
-const JOB_BYTES = 2 << 20
-const JOB_PARTS = 256
-
-interface Part {
-  readonly listAt: number
-  readonly chunks: number
-  readonly single: boolean
-}
 
 /** Who takes the chunks of a job, in order, and finds them a place. */
 export interface ChunkStore {
-  /**
-   * Takes the chunks of one part (those from `first` on, `count` of them; stored bytes from `dataAt` on) and notes
-   * their rows from `listAt` on. `single`: the file is no larger than a chunk. Returns where the next part's bytes start.
-   */
-  store(done: Done, first: number, count: number, dataAt: number, single: boolean, listAt: number): Promise<number>
+  /** Takes all chunks of a job and notes their rows from `listAt` on. */
+  store(done: Slot, listAt: number): Promise<void>
   /** Stores what is still held back. */
   finish(): Promise<void>
 }
@@ -33,52 +20,76 @@ export interface Progress {
   stored(files: number, bytes: number): void
 }
 
+interface Running {
+  readonly done: Promise<Slot>
+  readonly listAt: number
+}
+
 export class Chunker {
   readonly #tree: Tree
   readonly #chunks: Chunks
-  readonly #pool: WorkerPool
+  readonly #pool: JobPool
   readonly #writer: ChunkStore
   readonly #chunkSize: number
-  /** Whole chunks, so that a part never cuts one. */
-  readonly #partSize: number
   readonly #progress: Progress
-  readonly #running: { readonly parts: readonly Part[]; readonly done: Promise<Done>; readonly bytes: number }[] = []
-  #parts: Part[] = []
-  #files: FilePart[] = []
-  #pieces: Uint8Array[] = []
-  #fileSizes: number[] = []
-  #bytes = 0
+  readonly #running: Running[] = []
+  /** The job that is being filled; the lists of its chunks follow each other from `#listAt` to `#listEnd`. */
+  #slot: Slot
+  #kind: 'files' | 'bytes' = 'files'
+  #listAt = 0
+  #listEnd = 0
 
-  constructor(tree: Tree, chunks: Chunks, pool: WorkerPool, writer: ChunkStore, chunkSize: number, progress: Progress) {
+  constructor(tree: Tree, chunks: Chunks, pool: JobPool, writer: ChunkStore, chunkSize: number, progress: Progress) {
     this.#tree = tree
     this.#chunks = chunks
     this.#pool = pool
     this.#writer = writer
     this.#chunkSize = chunkSize
-    this.#partSize = Math.max(1, Math.floor(JOB_BYTES / chunkSize)) * chunkSize
     this.#progress = progress
+    this.#slot = pool.take()
   }
 
-  /** A file that a Worker can read by its path. */
-  async addFile(node: number, path: Uint8Array): Promise<void> {
-    const { size, mtime, mtimeNs } = this.#tree.stat(node)
-    const list = this.#startFile(node, size)
-    for (let offset = 0; offset < size; offset += this.#partSize) {
-      const length = Math.min(this.#partSize, size - offset)
-      this.#files.push({ path, offset, length, fileSize: size, mtime, mtimeNs })
-      await this.#added(list, offset, length, size)
+  /**
+   * A file of `folder`, a path on disk, that the pool can read. Calls for one folder give the same object. Returns a
+   * promise when the caller has to wait before it adds more; a small file seldom has to, and there may be millions.
+   */
+  addFile(node: number, folder: Uint8Array): Promise<void> | undefined {
+    const file = this.#tree.stat(node)
+    const list = this.#startFile(node, file.size)
+    const pathBytes = folder.length + this.#tree.nameLength(node)
+    if (file.size > this.#pool.partSize || !this.#fits(list, file.size, pathBytes))
+      return this.#addParts(node, folder, file, list)
+    this.#addPart(node, folder, file, list, 0, file.size)
+    return undefined
+  }
+
+  async #addParts(node: number, folder: Uint8Array, file: FoundFile, list: number): Promise<void> {
+    const pathBytes = folder.length + this.#tree.nameLength(node)
+    for (let offset = 0; offset < file.size; offset += this.#pool.partSize) {
+      const length = Math.min(this.#pool.partSize, file.size - offset)
+      const listAt = list + offset / this.#chunkSize
+      if (!this.#fits(listAt, length, pathBytes)) await this.#dispatch()
+      this.#addPart(node, folder, file, listAt, offset, length)
     }
+  }
+
+  #addPart(node: number, folder: Uint8Array, file: FoundFile, list: number, offset: number, length: number): void {
+    const tree = this.#tree
+    this.#willList(list, length)
+    this.#kind = 'files'
+    this.#slot.addFile(folder, tree.names.bytes, tree.nameOffset(node), tree.nameLength(node), offset, length, file)
   }
 
   /** A file whose content comes in a stream: `read` fills a buffer with its next bytes. */
   async addStream(node: number, size: number, read: (into: Uint8Array) => Promise<number>): Promise<void> {
     const list = this.#startFile(node, size)
-    for (let offset = 0; offset < size; offset += this.#partSize) {
-      const piece = new Uint8Array(Math.min(this.#partSize, size - offset))
-      await read(piece)
-      this.#pieces.push(piece)
-      this.#fileSizes.push(size)
-      await this.#added(list, offset, piece.length, size)
+    for (let offset = 0; offset < size; offset += this.#pool.partSize) {
+      const length = Math.min(this.#pool.partSize, size - offset)
+      const listAt = list + offset / this.#chunkSize
+      if (!this.#fits(listAt, length, 0)) await this.#dispatch()
+      this.#willList(listAt, length)
+      this.#kind = 'bytes'
+      await read(this.#slot.addBytes(length, size))
     }
   }
 
@@ -100,59 +111,33 @@ export class Chunker {
     return list
   }
 
-  async #added(list: number, offset: number, length: number, fileSize: number): Promise<void> {
-    this.#parts.push({
-      listAt: list + offset / this.#chunkSize,
-      chunks: Math.ceil(length / this.#chunkSize),
-      single: fileSize <= this.#chunkSize,
-    })
-    this.#bytes += length
-    if (this.#bytes >= JOB_BYTES || this.#parts.length >= JOB_PARTS) await this.#dispatch()
+  #fits(list: number, length: number, pathBytes: number): boolean {
+    // Another chunker over the same rows may have listed some in between.
+    const follows = list === this.#listEnd || this.#slot.parts === 0
+    return follows && this.#slot.bytes < JOB_BYTES && this.#slot.fits(length, pathBytes)
+  }
+
+  #willList(list: number, length: number): void {
+    if (this.#slot.parts === 0) this.#listAt = list
+    this.#listEnd = list + Math.ceil(length / this.#chunkSize)
   }
 
   async #dispatch(): Promise<void> {
-    if (this.#parts.length === 0) return
-    const done =
-      this.#files.length > 0
-        ? this.#pool.run({ kind: 'files', parts: packParts(this.#files) })
-        : this.#pool.run({
-            kind: 'bytes',
-            bytes: this.#pieces.length === 1 ? (this.#pieces[0] as Uint8Array) : joined(this.#pieces, this.#bytes),
-            lengths: this.#pieces.map(piece => piece.length),
-            fileSizes: this.#fileSizes,
-          })
+    if (this.#slot.parts === 0) return
+    const done = this.#pool.run(this.#slot, this.#kind)
     // Its failure is met when its turn comes; until then nobody waits for it.
     done.catch(() => undefined)
-    this.#running.push({ parts: this.#parts, done, bytes: this.#bytes })
-    this.#parts = []
-    this.#files = []
-    this.#pieces = []
-    this.#fileSizes = []
-    this.#bytes = 0
+    this.#running.push({ done, listAt: this.#listAt })
     while (this.#running.length >= this.#pool.depth) await this.#storeOldest()
+    this.#slot = this.#pool.take()
   }
 
   async #storeOldest(): Promise<void> {
     const job = this.#running.shift()
     if (job === undefined) return
     const done = await job.done
-    let first = 0
-    let at = 0
-    for (const part of job.parts) {
-      at = await this.#writer.store(done, first, part.chunks, at, part.single, part.listAt)
-      first += part.chunks
-    }
-    this.#progress.stored(job.parts.length, job.bytes)
+    await this.#writer.store(done, job.listAt)
+    this.#progress.stored(done.parts, done.bytes)
+    this.#pool.release(done)
   }
-}
-
-/** One buffer of its own (not of Node's pool: it will be transferred). */
-function joined(pieces: readonly Uint8Array[], length: number): Uint8Array {
-  const all = new Uint8Array(length)
-  let at = 0
-  for (const piece of pieces) {
-    all.set(piece, at)
-    at += piece.length
-  }
-  return all
 }

@@ -28,8 +28,12 @@ export interface Chunk {
   readonly windowOffset: number
 }
 
+const DIGEST_WORDS = DIGEST_SIZE / 4
+
 export class Chunks {
-  #digests = new Uint8Array(1024 * DIGEST_SIZE)
+  /** Digests as words, for they are compared and copied more often than read. */
+  #words = new Uint32Array(1024 * DIGEST_WORDS)
+  #bytes = new Uint8Array(this.#words.buffer)
   readonly #blob = new Column(Uint16Array)
   readonly #index = new Column(Uint32Array)
   readonly #flags = new Column(Uint8Array)
@@ -51,13 +55,8 @@ export class Chunks {
   }
 
   add(chunk: Chunk): number {
-    const row = this.#rows++
-    if ((row + 1) * DIGEST_SIZE > this.#digests.length) {
-      const next = new Uint8Array(this.#digests.length * 2)
-      next.set(this.#digests)
-      this.#digests = next
-    }
-    this.#digests.set(chunk.digest.subarray(0, DIGEST_SIZE), row * DIGEST_SIZE)
+    const row = this.#newRow()
+    this.#bytes.set(chunk.digest.subarray(0, DIGEST_SIZE), row * DIGEST_SIZE)
     this.#blob.set(row, chunk.blob)
     this.#index.set(row, chunk.index)
     this.#flags.set(row, chunk.flags)
@@ -68,41 +67,81 @@ export class Chunks {
     this.#crc.set(row, chunk.crc32)
     this.#window.set(row, chunk.window)
     this.#windowOffset.set(row, chunk.windowOffset)
-    if (this.#rows * 2 > this.#table.length) this.#rehash()
-    else this.#place(this.#table, row)
+    this.#note(row)
     return row
   }
 
-  /** The row of the chunk with this digest and size, or -1. Chunks of the blob `except` are no answer. */
-  find(digest: Uint8Array, size: number, except = -1): number {
+  /**
+   * A chunk that a builder found, by its digest (`words` from `at` on) and plain facts; where it is stored is said by
+   * `setStored`.
+   */
+  append(
+    words: Uint32Array,
+    at: number,
+    blob: number,
+    index: number,
+    uncompressedOffset: number,
+    uncompressedSize: number,
+    crc32: number,
+  ): number {
+    const row = this.#newRow()
+    const start = row * DIGEST_WORDS
+    for (let i = 0; i < DIGEST_WORDS; i++) this.#words[start + i] = words[at + i] as number
+    this.#blob.set(row, blob)
+    this.#index.set(row, index)
+    this.#uncompressedOffset.set(row, uncompressedOffset)
+    this.#uncompressedSize.set(row, uncompressedSize)
+    this.#crc.set(row, crc32)
+    this.#note(row)
+    return row
+  }
+
+  #newRow(): number {
+    const row = this.#rows++
+    if ((row + 1) * DIGEST_WORDS > this.#words.length) {
+      const next = new Uint32Array(this.#words.length + (this.#words.length >>> 1))
+      next.set(this.#words)
+      this.#words = next
+      this.#bytes = new Uint8Array(next.buffer)
+    }
+    return row
+  }
+
+  /** The row of the chunk with this digest (`words` from `at` on) and size, or -1. Chunks of the blob `except` are no answer. */
+  find(words: Uint32Array, at: number, size: number, except = -1): number {
     const mask = this.#table.length - 1
-    for (let at = firstWord(digest, 0) & mask; ; at = (at + 1) & mask) {
-      const row = (this.#table[at] as number) - 1
+    for (let slot = (words[at] as number) & mask; ; slot = (slot + 1) & mask) {
+      const row = (this.#table[slot] as number) - 1
       if (row < 0) return -1
       if (
         this.#uncompressedSize.get(row) === size &&
-        this.#sameDigest(row, digest) &&
+        this.#sameDigest(row, words, at) &&
         this.#blob.get(row) !== except
       )
         return row
     }
   }
 
-  #sameDigest(row: number, digest: Uint8Array): boolean {
-    const at = row * DIGEST_SIZE
-    for (let i = 0; i < DIGEST_SIZE; i++) if (this.#digests[at + i] !== digest[i]) return false
+  #sameDigest(row: number, words: Uint32Array, at: number): boolean {
+    const start = row * DIGEST_WORDS
+    for (let i = 0; i < DIGEST_WORDS; i++) if (this.#words[start + i] !== words[at + i]) return false
     return true
+  }
+
+  #note(row: number): void {
+    if (this.#rows * 2 > this.#table.length) this.#rehash()
+    else this.#place(this.#table, row)
   }
 
   #place(table: Uint32Array, row: number): void {
     const mask = table.length - 1
-    let at = firstWord(this.#digests, row * DIGEST_SIZE) & mask
+    let at = (this.#words[row * DIGEST_WORDS] as number) & mask
     while (table[at] !== 0) at = (at + 1) & mask
     table[at] = row + 1
   }
 
   #rehash(): void {
-    this.#table = new Uint32Array(this.#table.length * 4)
+    this.#table = new Uint32Array(this.#table.length * 2)
     for (let row = 0; row < this.#rows; row++) this.#place(this.#table, row)
   }
 
@@ -121,12 +160,17 @@ export class Chunks {
   }
 
   digest(row: number): Uint8Array {
-    return this.#digests.subarray(row * DIGEST_SIZE, (row + 1) * DIGEST_SIZE)
+    return this.#bytes.subarray(row * DIGEST_SIZE, (row + 1) * DIGEST_SIZE)
+  }
+  /** Copies a digest to `out[at …]`. */
+  copyDigest(row: number, out: Uint8Array, at: number): void {
+    const start = row * DIGEST_SIZE
+    for (let i = 0; i < DIGEST_SIZE; i++) out[at + i] = this.#bytes[start + i] as number
   }
   /** The first four bytes of the digest as a number that sorts as they do. */
   digestStart(row: number): number {
     const at = row * DIGEST_SIZE
-    const d = this.#digests
+    const d = this.#bytes
     return (((d[at] ?? 0) << 24) | ((d[at + 1] ?? 0) << 16) | ((d[at + 2] ?? 0) << 8) | (d[at + 3] ?? 0)) >>> 0
   }
   blob(row: number): number {
@@ -153,8 +197,8 @@ export class Chunks {
       uncompressedOffset: this.#uncompressedOffset.get(row),
       uncompressedSize: this.#uncompressedSize.get(row),
       crc32: this.#crc.get(row),
-      window: this.#window.get(row),
-      windowOffset: this.#windowOffset.get(row),
+      window: this.#window.getOr0(row),
+      windowOffset: this.#windowOffset.getOr0(row),
     }
   }
 
@@ -178,12 +222,9 @@ export class Chunks {
   }
 }
 
-function firstWord(bytes: Uint8Array, at: number): number {
-  return (
-    ((bytes[at] as number) |
-      ((bytes[at + 1] as number) << 8) |
-      ((bytes[at + 2] as number) << 16) |
-      ((bytes[at + 3] as number) << 24)) >>>
-    0
-  )
+/** A digest as `append` and `find` take it. */
+export function digestWords(digest: Uint8Array): Uint32Array {
+  const words = new Uint32Array(DIGEST_WORDS)
+  new Uint8Array(words.buffer).set(digest.subarray(0, DIGEST_SIZE))
+  return words
 }

@@ -29,6 +29,11 @@ export class Column<A extends ColumnArray> {
     return value
   }
 
+  /** 0 for a row that nobody set. */
+  getOr0(row: number): number {
+    return this.data[row] ?? 0
+  }
+
   set(row: number, value: number): void {
     this.reserve(row)
     this.data[row] = value
@@ -52,7 +57,9 @@ export class ByteArena {
       this.bytes = next
     }
     const at = this.used
-    this.bytes.set(from.subarray(start, start + length), at)
+    // A view takes longer than copying a name.
+    if (length < 64) for (let i = 0; i < length; i++) this.bytes[at + i] = from[start + i] as number
+    else this.bytes.set(from.subarray(start, start + length), at)
     this.used += length
     return at
   }

@@ -4,7 +4,7 @@ import type { Compressor } from '../cache/cache.js'
 import { NydusError } from '../base/errors.js'
 
 /** Level of the reference builder. */
-const ZSTD_LEVEL = 3
+export const ZSTD_LEVEL = 3
 
 /** Bytes that `length` plain bytes can grow to. */
 export function compressBound(compressor: Compressor, length: number): number {

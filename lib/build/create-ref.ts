@@ -3,7 +3,7 @@
  * rafs-v6.md §9, blobs-and-cache.md §4). What is written is a small meta blob: where each chunk lies in the layer, and
  * for a tar.gz the windows that make random access possible.
  *
- *     layer ──> sha256 ──> [inflate, noting places] ──> tar ──> digests (Workers) ──> RefWriter ──> meta blob, bootstrap
+ *     layer ──> sha256 ──> [inflate, noting places] ──> tar ──> digests (pool) ──> RefWriter ──> meta blob, bootstrap
  */
 import { createHash } from 'node:crypto'
 import { NydusError } from '../base/errors.js'
@@ -12,11 +12,11 @@ import { ByteSource } from './byte-source.js'
 import { Chunker } from './chunker.js'
 import { Chunks } from './chunks.js'
 import type { Created, CreateProgress } from './create.js'
+import { JobPool } from './job-pool.js'
 import { LowerLayers } from './lower-layers.js'
 import { refuseSparse, RefWriter } from './ref-writer.js'
 import type { TarEntry } from './tar-reader.js'
 import type { Tree } from './tree.js'
-import { WorkerPool } from './worker-pool.js'
 import { referenceKind, writeReference, type RefOptions } from './write-ref.js'
 import { ZranWindows } from './zran-windows.js'
 
@@ -79,11 +79,11 @@ export async function createReference(options: LayerOptions, progress: CreatePro
   const layers = await LowerLayers.load(options, referenceKind(options.chunkSize), chunks)
   const layer = await openLayer(options)
   const writer = new RefWriter(chunks, layer.windows, layers.ownNumber)
-  // Workers are started for the first file, not for a layer that turns out to be none.
-  let pool: WorkerPool | undefined
+  // Threads are started for the first file, not for a layer that turns out to be none.
+  let pool: JobPool | undefined
   let chunker: Chunker | undefined
   const start = (tree: Tree): Chunker => {
-    pool = new WorkerPool({ compressor: 'none', digester: 'sha256', chunkSize: options.chunkSize, batchLimit: 0, discard: true })
+    pool = new JobPool({ compressor: 'none', digester: 'sha256', chunkSize: options.chunkSize, batchLimit: 0, discard: true })
     return new Chunker(tree, chunks, pool, writer, options.chunkSize, progress)
   }
   try {
@@ -103,6 +103,6 @@ export async function createReference(options: LayerOptions, progress: CreatePro
     writer.foreign = layer.identity()
     return await writeReference(options, tree, chunks, writer, layers)
   } finally {
-    await pool?.close()
+    pool?.close()
   }
 }

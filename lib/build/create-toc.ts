@@ -5,7 +5,7 @@
  */
 import { readFile } from 'node:fs/promises'
 import { explain, NydusError } from '../base/errors.js'
-import { Chunks } from './chunks.js'
+import { Chunks, digestWords } from './chunks.js'
 import type { Created, CreateProgress } from './create.js'
 import { deviceNumber32 } from './device.js'
 import { LANDMARKS, parseStargzToc, STARGZ_TYPE, stargzPath, type StargzEntry } from './estargz.js'
@@ -143,7 +143,11 @@ class TocTree {
       const end = this.#ends[this.#after(part.offset)]
       if (end === undefined || part.offset >= this.#options.blobDataSize)
         throw this.bad(entry, `chunk ${i} starts at byte ${part.offset}, the layer has ${this.#options.blobDataSize}`)
-      const row = this.writer.add(Buffer.from(digest.slice('sha256:'.length), 'hex'), size, { start: part.offset, end, packed: true })
+      const row = this.writer.add(digestWords(Buffer.from(digest.slice('sha256:'.length), 'hex')), 0, size, {
+        start: part.offset,
+        end,
+        packed: true,
+      })
       this.chunks.setListed(list + i, row)
     })
   }

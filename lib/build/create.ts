@@ -1,7 +1,7 @@
 /**
  * `nydus-image create`: a source in, a bootstrap and a blob out.
  *
- *     source ──> Tree ──> order ──> content (Workers) ──> blob ──> writer-v5 | writer-v6 ──> bootstrap
+ *     source ──> Tree ──> order ──> content (threads) ──> blob ──> writer-v5 | writer-v6 ──> bootstrap
  *
  * Nothing stands under a final name before all of it is right: outputs are written beside it and renamed at the end,
  * and a build that fails or is interrupted takes them away.
@@ -9,25 +9,21 @@
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import type { Compressor, Digester } from '../cache/cache.js'
-import { openArchive, readArchive } from './archive.js'
 import type { Attributes } from './attributes.js'
 import { BlobSink } from './blob-sink.js'
 import { BlobWriter } from './blob-writer.js'
 import { CacheCopy } from './cache-copy.js'
-import { Chunker, type Progress } from './chunker.js'
+import type { Progress } from './chunker.js'
 import { Chunks } from './chunks.js'
 import { BlobCipher } from './cipher.js'
-import { dataOrder } from './data-order.js'
-import { readDirSource } from './dir-source.js'
+import { fill, type FillParts } from './fill.js'
 import { finishBlob, type BlobSettings } from './finish-blob.js'
 import type { BuiltBlob } from './image.js'
+import { JobPool } from './job-pool.js'
 import { LowerLayers } from './lower-layers.js'
 import { orderOf } from './order.js'
-import { overlay } from './overlay.js'
 import { prefetchNodes } from './prefetch-list.js'
-import type { Tree } from './tree.js'
 import type { WhiteoutSpec } from './whiteout.js'
-import { WorkerPool } from './worker-pool.js'
 import { writeV5 } from './writer-v5.js'
 import { writeV6 } from './writer-v6.js'
 
@@ -140,7 +136,7 @@ export async function createImage(options: CreateOptions, progress: CreateProgre
   const chunks = new Chunks()
   const layers = await LowerLayers.load(options, options, chunks)
   const outputs = await openOutputs(options)
-  const pool = new WorkerPool({
+  const pool = new JobPool({
     compressor: options.compressor,
     digester: options.digester,
     chunkSize: options.chunkSize,
@@ -152,16 +148,12 @@ export async function createImage(options: CreateOptions, progress: CreateProgre
     await abandon(outputs)
     throw error
   } finally {
-    await pool.close()
+    pool.close()
   }
 }
 
-interface Parts {
-  readonly chunks: Chunks
-  readonly layers: LowerLayers
-  readonly pool: WorkerPool
+interface Parts extends FillParts {
   readonly outputs: Outputs
-  readonly progress: CreateProgress
 }
 
 async function build(options: CreateOptions, parts: Parts): Promise<Created> {
@@ -178,7 +170,7 @@ async function build(options: CreateOptions, parts: Parts): Promise<Created> {
     outputs.external === undefined
       ? undefined
       : new BlobWriter(externalNumber, chunks, outputs.external, parts.pool, layout, externalCipher)
-  const content = await fill(options, parts, writer, external)
+  const content = await fill(options, parts, { own: writer, external })
   const { tree } = content
   const table = layers.settle(chunks)
   const order = orderOf(tree)
@@ -268,89 +260,4 @@ async function finishExternal(
   const whole = { ...settings, inlineMeta: false, external: true }
   const { id, blob } = await finishBlob(outputs.external, writer, chunks, whole, undefined)
   return { ...blob, id }
-}
-
-interface Filled {
-  readonly tree: Tree
-  readonly readaheadSize: number
-}
-
-/** Reads the source, brings its data into the blob, and puts its tree over that of the layers below. */
-async function fill(
-  options: CreateOptions,
-  parts: Parts,
-  writer: BlobWriter,
-  external: BlobWriter | undefined,
-): Promise<Filled> {
-  const from = options.type === 'dir-rafs' ? fillFromFolder : fillFromTar
-  const filled = await from(options, parts, writer, external)
-  const lower = parts.layers.tree
-  if (lower === undefined) return filled
-  overlay(lower, filled.tree, options.whiteoutSpec)
-  return { ...filled, tree: lower }
-}
-
-/** Whether a file's data goes to the external blob. */
-function isExternal(options: CreateOptions, tree: Tree, node: number): boolean {
-  return options.external?.rules.isExternal(tree.path(node)) === true
-}
-
-async function fillFromFolder(
-  options: CreateOptions,
-  parts: Parts,
-  writer: BlobWriter,
-  external: BlobWriter | undefined,
-): Promise<Filled> {
-  const { progress } = parts
-  // Without layers below there is nothing that a marker could hide.
-  const dropped = parts.layers.tree === undefined ? options.whiteoutSpec : 'none'
-  const source = readDirSource(options.source, dropped, entries => progress.found(entries))
-  const { tree } = source
-  const prefetch =
-    options.prefetchPolicy === 'none' ? [] : prefetchNodes(tree, options.prefetchPaths, options.source)
-  const chunker = new Chunker(tree, parts.chunks, parts.pool, writer, options.chunkSize, progress)
-  const { prefetched, others } = dataOrder(tree, orderOf(tree), prefetch)
-  /** External files come last: their chunks may be those that the image has, but never the other way. */
-  const aside: number[] = []
-  const add = async (node: number): Promise<void> => {
-    if (external !== undefined && isExternal(options, tree, node)) aside.push(node)
-    else await chunker.addFile(node, source.path(node))
-  }
-  for (const node of prefetched) await add(node)
-  let readaheadSize = 0
-  if (options.prefetchPolicy === 'blob') {
-    await chunker.settle()
-    readaheadSize = writer.compressedSize
-  }
-  for (const node of others) await add(node)
-  await chunker.finish()
-  if (external !== undefined) {
-    const other = new Chunker(tree, parts.chunks, parts.pool, external, options.chunkSize, progress)
-    for (const node of aside) await other.addFile(node, source.path(node))
-    await other.finish()
-  }
-  return { tree, readaheadSize }
-}
-
-async function fillFromTar(
-  options: CreateOptions,
-  parts: Parts,
-  writer: BlobWriter,
-  external: BlobWriter | undefined,
-): Promise<Filled> {
-  const { progress } = parts
-  const archive = await openArchive(options.source, options.type === 'estargz-rafs')
-  const chunkers = new Map<BlobWriter, Chunker>()
-  const tree = await readArchive(options.source, archive, {
-    file: async (tree, node, entry) => {
-      const to = external !== undefined && isExternal(options, tree, node) ? external : writer
-      const chunker =
-        chunkers.get(to) ?? new Chunker(tree, parts.chunks, parts.pool, to, options.chunkSize, progress)
-      chunkers.set(to, chunker)
-      await chunker.addStream(node, entry.size, into => entry.read(into))
-    },
-    found: entries => progress.found(entries),
-  })
-  for (const chunker of chunkers.values()) await chunker.finish()
-  return { tree, readaheadSize: 0 }
 }

@@ -11,12 +11,6 @@ import { ROOT, S_IFMT, Tree, TYPE, type NodeStat, type Xattr } from './tree.js'
 import { splitXattrName } from './v6-parts.js'
 import { isMarker, type WhiteoutSpec } from './whiteout.js'
 
-export interface DirSource {
-  readonly tree: Tree
-  /** Path on disk of a node, as bytes. */
-  path(node: number): Buffer
-}
-
 const NO_XATTRS: readonly Xattr[] = []
 const NS = 1_000_000_000n
 
@@ -132,71 +126,90 @@ class Scanned {
   }
 }
 
-/** Walks `root`. `whiteouts`: markers of that kind are dropped (a single layer hides nothing). */
-export function readDirSource(
-  root: string,
-  whiteouts: WhiteoutSpec,
-  found: (entries: number) => void,
-): DirSource {
-  const rootPath = Buffer.from(root)
-  let top: BigIntStats
-  try {
-    top = lstatSync(rootPath, { bigint: true })
-  } catch (error) {
-    throw failed(rootPath, error)
-  }
-  if (!top.isDirectory())
-    throw new NydusError(
-      'BUILD_SOURCE',
-      'ENOTDIR',
-      `${root} is not a folder; for an archive use --type tar-rafs or targz-rafs`,
-    )
-  const tree = new Tree(statOf(top))
-  try {
-    tree.setXattrs(ROOT, rootXattrs(rootPath))
-  } catch (error) {
-    throw failed(rootPath, error)
-  }
-  const path = (node: number): Buffer =>
-    node === ROOT ? rootPath : Buffer.concat([rootPath, tree.path(node)])
+/** A folder on disk that a tree is filled from. */
+export class DirSource {
+  readonly tree: Tree
+  readonly #root: Buffer
+  readonly #whiteouts: WhiteoutSpec
   /** Nodes of inodes with several names. */
-  const linked = new Map<string, number>()
-  const folders = [ROOT]
-  for (let folder = folders.pop(); folder !== undefined; folder = folders.pop()) {
-    const folderPath = path(folder)
-    let entries: Scanned
+  readonly #linked = new Map<string, number>()
+
+  /** `whiteouts`: markers of that kind are dropped (a single layer hides nothing). */
+  constructor(root: string, whiteouts: WhiteoutSpec) {
+    this.#root = Buffer.from(root)
+    this.#whiteouts = whiteouts
+    let top: BigIntStats
     try {
-      entries = new Scanned(native.scanFolder(folderPath))
+      top = lstatSync(this.#root, { bigint: true })
     } catch (error) {
-      throw failed(folderPath, error)
+      throw failed(this.#root, error)
     }
-    let count = 0
-    for (; !entries.ended; entries.next(), count++) {
-      const node = addEntry(tree, folder, entries, linked, whiteouts)
-      if (node !== undefined && tree.type(node) === TYPE.DIR) folders.push(node)
+    if (!top.isDirectory())
+      throw new NydusError(
+        'BUILD_SOURCE',
+        'ENOTDIR',
+        `${root} is not a folder; for an archive use --type tar-rafs or targz-rafs`,
+      )
+    this.tree = new Tree(statOf(top))
+    try {
+      this.tree.setXattrs(ROOT, rootXattrs(this.#root))
+    } catch (error) {
+      throw failed(this.#root, error)
     }
-    found(count)
   }
-  return { tree, path }
+
+  /** Path on disk of a node, as bytes. */
+  path(node: number): Buffer {
+    return node === ROOT ? this.#root : Buffer.concat([this.#root, this.tree.path(node)])
+  }
+
+  /**
+   * Walks the folder and all below it in the order of an image (order.ts), and fills the tree. Yields each folder when
+   * its children are in the tree, so that their data can be worked on while the walk goes on.
+   */
+  *walk(): Generator<ScannedFolder> {
+    const folders = [ROOT]
+    for (let folder = folders.pop(); folder !== undefined; folder = folders.pop()) {
+      const path = this.path(folder)
+      let entries: Scanned
+      try {
+        entries = new Scanned(native.scanFolder(path))
+      } catch (error) {
+        throw failed(path, error)
+      }
+      const first = this.tree.rows
+      let count = 0
+      for (; !entries.ended; entries.next(), count++) this.#add(folder, entries)
+      const end = this.tree.rows
+      yield { count, first, end }
+      for (let node = end - 1; node >= first; node--) if (this.tree.type(node) === TYPE.DIR) folders.push(node)
+    }
+  }
+
+  #add(folder: number, entry: Scanned): void {
+    const { tree } = this
+    const { stat, name } = entry
+    if (this.#whiteouts !== 'none' && isMarker(this.#whiteouts, name, stat)) return
+    const type = stat.mode & S_IFMT
+    const identity = type !== TYPE.DIR && entry.nlink > 1 ? entry.identity : undefined
+    const known = identity === undefined ? undefined : this.#linked.get(identity)
+    if (known !== undefined) {
+      tree.addLink(folder, name, known)
+      return
+    }
+    const node = tree.add(folder, name, stat)
+    if (type === TYPE.LNK) tree.setTarget(node, entry.target)
+    const { xattrs } = entry
+    if (xattrs.length > 0) tree.setXattrs(node, xattrs)
+    if (identity !== undefined) this.#linked.set(identity, node)
+  }
 }
 
-function addEntry(
-  tree: Tree,
-  folder: number,
-  entry: Scanned,
-  linked: Map<string, number>,
-  whiteouts: WhiteoutSpec,
-): number | undefined {
-  const { stat, name } = entry
-  if (whiteouts !== 'none' && isMarker(whiteouts, name, stat)) return undefined
-  const type = stat.mode & S_IFMT
-  const identity = type !== TYPE.DIR && entry.nlink > 1 ? entry.identity : undefined
-  const first = identity === undefined ? undefined : linked.get(identity)
-  if (first !== undefined) return tree.addLink(folder, name, first)
-  const node = tree.add(folder, name, stat)
-  if (type === TYPE.LNK) tree.setTarget(node, entry.target)
-  const { xattrs } = entry
-  if (xattrs.length > 0) tree.setXattrs(node, xattrs)
-  if (identity !== undefined) linked.set(identity, node)
-  return node
+/** A folder that was read. */
+export interface ScannedFolder {
+  /** Entries that it has. */
+  readonly count: number
+  /** Its children are the nodes `first … end - 1`, in the order of their names. */
+  readonly first: number
+  readonly end: number
 }

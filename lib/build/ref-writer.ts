@@ -2,15 +2,15 @@
  * Lays out a blob that is somebody else's file, a tar or tar.gz: nothing is stored, each distinct chunk gets the
  * place where the file has it.
  *
- *     results of the Workers, in order, and the places noted when the file was read ──> dedup ──> chunk rows
+ *     results of the pool, in order, and the places noted when the file was read ──> dedup ──> chunk rows
  */
 import { NydusError } from '../base/errors.js'
 import { BLOB_FEATURE } from '../cache/cache.js'
 import { V6_BLOCK_SIZE, V6_MAX_CHUNKS } from '../rafs/layout/v6.js'
 import type { ChunkStore } from './chunker.js'
-import { CHUNK, DIGEST_SIZE, type Chunks } from './chunks.js'
+import { CHUNK, type Chunks } from './chunks.js'
 import type { BlobContent } from './finish-blob.js'
-import type { Done } from './job.js'
+import type { Slot } from './slot.js'
 import type { TarEntry } from './tar-reader.js'
 import type { ZranWindows } from './zran-windows.js'
 
@@ -65,49 +65,41 @@ export class RefWriter implements ChunkStore, BlobContent {
     this.#places.push(place)
   }
 
-  store(done: Done, first: number, count: number, dataAt: number, _single: boolean, listAt: number): Promise<number> {
-    let at = dataAt
-    for (let i = first; i < first + count; i++) {
-      const size = done.plainSizes[i] ?? 0
-      const digest = done.digests.subarray(i * DIGEST_SIZE, (i + 1) * DIGEST_SIZE)
+  store(done: Slot, listAt: number): Promise<void> {
+    for (let i = 0; i < done.chunks; i++) {
       // In the chunk information of a plain tar a CRC would stop readers of 2.2, which refuse flags that they do not know.
-      const crc32 = this.#windows === undefined ? undefined : done.crcs[i]
-      this.#chunks.setListed(listAt + i - first, this.add(digest, size, this.#nextPlace(), crc32))
-      at += done.storedSizes[i] ?? 0
+      const crc32 = this.#windows === undefined ? undefined : done.crc32(i)
+      const row = this.add(done.words, done.digestAt(i), done.plainSize(i), this.#nextPlace(), crc32)
+      this.#chunks.setListed(listAt + i, row)
     }
-    return Promise.resolve(at)
+    return Promise.resolve()
   }
 
-  /** A chunk of `size` plain bytes at `place`; returns the row that stands for it. */
-  add(digest: Uint8Array, size: number, place: RefPlace, crc32?: number): number {
-    const known = this.#chunks.find(digest, size)
+  /** A chunk with a digest (`words` from `at` on) of `size` plain bytes at `place`; returns the row that stands for it. */
+  add(words: Uint32Array, at: number, size: number, place: RefPlace, crc32?: number): number {
+    const known = this.#chunks.find(words, at, size)
     if (known >= 0) {
       this.dedupChunks++
       this.dedupBytes += size
       return known
     }
-    if (this.rows.length >= V6_MAX_CHUNKS - 1)
+    const index = this.rows.length
+    if (index >= V6_MAX_CHUNKS - 1)
       throw new NydusError(
         'BUILD_TOO_MANY_CHUNKS',
         'EFBIG',
         `the layer would have more than ${V6_MAX_CHUNKS - 1} chunks; use a larger --chunk-size`,
       )
-    const row = this.#chunks.add({
-      digest,
-      blob: this.#blob,
-      index: this.rows.length,
-      flags:
-        (crc32 === undefined ? 0 : CHUNK.CRC) |
+    const row = this.#chunks.append(words, at, this.#blob, index, this.uncompressedSize, size, crc32 ?? 0)
+    this.#chunks.setStored(
+      row,
+      place.start,
+      place.end - place.start,
+      (crc32 === undefined ? 0 : CHUNK.CRC) |
         (place.window === undefined ? 0 : CHUNK.ZRAN | CHUNK.COMPRESSED) |
         (place.packed === true ? CHUNK.COMPRESSED : 0),
-      compressedOffset: place.start,
-      compressedSize: place.end - place.start,
-      uncompressedOffset: this.uncompressedSize,
-      uncompressedSize: size,
-      crc32: crc32 ?? 0,
-      window: place.window ?? 0,
-      windowOffset: place.offset ?? 0,
-    })
+    )
+    this.#chunks.setWindow(row, place.window ?? 0, place.offset ?? 0)
     this.rows.push(row)
     this.uncompressedSize += Math.ceil(size / V6_BLOCK_SIZE) * V6_BLOCK_SIZE
     return row

@@ -180,6 +180,10 @@ export class Tree {
   nameLength(node: number): number {
     return this.#nameLength.get(node)
   }
+  /** Where its name starts in `names`. */
+  nameOffset(node: number): number {
+    return this.#nameOffset.get(node)
+  }
   /** A view that is valid until the next `add`. */
   name(node: number): Uint8Array {
     return this.names.view(this.#nameOffset.get(node), this.#nameLength.get(node))

@@ -1,7 +1,7 @@
 /**
  * Moves chunks of a finished image into new blobs, and writes the bootstrap that refers to them there:
  *
- *     old blobs ── Content ── Workers (digest, compress) ── BlobWriter, one for each new blob
+ *     old blobs ── Content ── threads (digest, compress) ── BlobWriter, one for each new blob
  *     old tree, its chunk lists pointed to the new rows ── writer-v5 | writer-v6
  *
  * Blobs that nothing refers to any more leave the image. Nothing stands under a final name before all of it is right.
@@ -15,11 +15,12 @@ import { CHUNK, Chunks } from '../build/chunks.js'
 import { BlobCipher } from '../build/cipher.js'
 import { finishBlob } from '../build/finish-blob.js'
 import { hasFeature, type BuiltBlob } from '../build/image.js'
+import { JOB_BYTES, JobPool } from '../build/job-pool.js'
 import { loadImage, type LoadedImage } from '../build/load-image.js'
 import { usedBlobs } from '../build/merge.js'
 import { orderOf, type Order } from '../build/order.js'
+import type { Slot } from '../build/slot.js'
 import { TYPE } from '../build/tree.js'
-import { WorkerPool } from '../build/worker-pool.js'
 import { writeV5 } from '../build/writer-v5.js'
 import { writeV6 } from '../build/writer-v6.js'
 import { BLOB_FEATURE, type ChunkWant, type Compressor, type Digester } from '../cache/cache.js'
@@ -28,8 +29,6 @@ import { RAFS_FLAG } from '../rafs/layout/flags.js'
 import { Content, type Wanted } from './content.js'
 
 const PAGE = 4096
-/** Plain bytes of one job for a Worker. */
-const JOB_BYTES = 2 << 20
 const UNMOVED = 0xffff_ffff
 
 /** A finished image, loaded to be changed. */
@@ -145,7 +144,7 @@ export interface RebuildProgress {
 class Rebuild {
   readonly #options: RebuildOptions
   readonly #content: Content
-  readonly #pool: WorkerPool
+  readonly #pool: JobPool
   readonly #progress: RebuildProgress
   readonly #next = new Chunks()
   /** New row by old row. */
@@ -160,7 +159,7 @@ class Rebuild {
     this.#content = new Content(source.image, options.backend)
     this.#moved = new Uint32Array(source.chunks.rows).fill(UNMOVED)
     this.#encrypted = (source.loaded.flags & RAFS_FLAG.ENCRYPTION_AES_128_XTS) !== 0
-    this.#pool = new WorkerPool({
+    this.#pool = new JobPool({
       compressor: source.newCompressor,
       digester: source.digester,
       chunkSize: source.loaded.chunkSize,
@@ -176,7 +175,7 @@ class Rebuild {
       throw error
     } finally {
       await this.#content.close()
-      await this.#pool.close()
+      this.#pool.close()
     }
   }
 
@@ -257,66 +256,51 @@ class Rebuild {
     return { ...blob, id, features: (blob.features | features) >>> 0 }
   }
 
-  /** Reads chunks in order, lets Workers compress some at a time, stores them in order. */
+  /** Reads chunks in order, has some at a time compressed, stores them in order. */
   async #copy(rows: readonly number[], writer: BlobWriter): Promise<void> {
     const { source } = this.#options
     const wanted = function* (): Generator<Wanted<number>> {
       for (const row of rows)
         yield { tag: row, chunk: { blob: source.chunks.blob(row), want: wantOf(source, row) } }
     }
-    const running: { rows: readonly number[]; done: ReturnType<WorkerPool['run']> }[] = []
+    const running: { rows: readonly number[]; done: Promise<Slot> }[] = []
     const storeOldest = async (): Promise<void> => {
       const job = running.shift()
       if (job !== undefined) await this.#take(job.rows, await job.done, writer)
     }
-    let pieces: Uint8Array[] = []
-    let bytes = 0
+    let slot = this.#pool.take()
     let batch: number[] = []
     const dispatch = async (): Promise<void> => {
       if (batch.length === 0) return
-      const lengths = pieces.map(piece => piece.length)
-      const whole = new Uint8Array(bytes)
-      let at = 0
-      for (const piece of pieces) {
-        whole.set(piece, at)
-        at += piece.length
-      }
-      const done = this.#pool.run({ kind: 'bytes', bytes: whole, lengths, fileSizes: lengths })
+      const done = this.#pool.run(slot, 'bytes')
       // Its failure is met when its turn comes.
       done.catch(() => undefined)
       running.push({ rows: batch, done })
-      pieces = []
-      bytes = 0
       batch = []
       while (running.length >= this.#pool.depth) await storeOldest()
+      slot = this.#pool.take()
     }
     for await (const { tag, bytes: plain } of this.#content.read(
       wanted(),
       row => `chunk ${source.chunks.index(row)}`,
     )) {
-      pieces.push(plain.slice())
-      bytes += plain.length
+      if (slot.bytes >= JOB_BYTES || !slot.fits(plain.length, 0)) await dispatch()
+      slot.addBytes(plain.length, plain.length).set(plain)
       batch.push(tag)
-      if (bytes >= JOB_BYTES) await dispatch()
     }
     await dispatch()
     while (running.length > 0) await storeOldest()
+    this.#pool.release(slot)
   }
 
-  async #take(
-    rows: readonly number[],
-    done: Awaited<ReturnType<WorkerPool['run']>>,
-    writer: BlobWriter,
-  ): Promise<void> {
+  async #take(rows: readonly number[], done: Slot, writer: BlobWriter): Promise<void> {
     const list = this.#next.startList(rows.length)
-    await writer.store(done, 0, rows.length, 0, false, list)
+    await writer.store(done, list)
     rows.forEach((row, i) => {
       this.#moved[row] = this.#next.listed(list + i)
     })
-    this.#progress.stored(
-      rows.length,
-      done.plainSizes.reduce((sum, size) => sum + size, 0),
-    )
+    this.#progress.stored(rows.length, done.bytes)
+    this.#pool.release(done)
   }
 
   /** Files refer to the new rows; chunks that stay where they are get theirs now. */
