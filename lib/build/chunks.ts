@@ -179,6 +179,24 @@ export class Chunks {
   index(row: number): number {
     return this.#index.get(row)
   }
+  flags(row: number): number {
+    return this.#flags.get(row)
+  }
+  crc32(row: number): number {
+    return this.#crc.get(row)
+  }
+  compressedOffset(row: number): number {
+    return this.#compressedOffset.get(row)
+  }
+  compressedSize(row: number): number {
+    return this.#compressedSize.get(row)
+  }
+  window(row: number): number {
+    return this.#window.getOr0(row)
+  }
+  windowOffset(row: number): number {
+    return this.#windowOffset.getOr0(row)
+  }
   uncompressedOffset(row: number): number {
     return this.#uncompressedOffset.get(row)
   }

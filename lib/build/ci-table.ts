@@ -12,39 +12,42 @@ import {
   V6_BLOCK_SIZE,
   V6_COMPRESSOR,
 } from '../rafs/layout/v6.js'
-import { CHUNK, type Chunk, type Chunks } from './chunks.js'
+import { CHUNK, type Chunks } from './chunks.js'
 
-function recordV1(chunk: Chunk): { uncompressed: bigint; compressed: bigint } {
-  const plain = BigInt(chunk.uncompressedSize - 1)
-  const stored = BigInt(chunk.compressedSize - 1)
-  return {
-    uncompressed: BigInt(chunk.uncompressedOffset) | ((plain & 0xfffffn) << 44n) | ((plain >> 20n) << 8n),
-    compressed: BigInt(chunk.compressedOffset) | ((stored >> 20n) << 40n) | ((stored & 0xfffffn) << 44n),
-  }
+const WORD = 2 ** 32
+
+/** Numbers in the bits of rafs-v6.md §7.1, as the low and high half of each word: sizes have 24 bits, places 40. */
+function writeV1(view: DataView, at: number, chunks: Chunks, row: number): void {
+  const plain = chunks.uncompressedSize(row) - 1
+  const stored = chunks.compressedSize(row) - 1
+  const place = chunks.uncompressedOffset(row)
+  const offset = chunks.compressedOffset(row)
+  view.setUint32(at + CiRecordV1.at.uncompressed, (place % WORD) + (plain >>> 20) * 2 ** 8, true)
+  view.setUint32(at + CiRecordV1.at.uncompressed + 4, Math.floor(place / WORD) | (plain << 12), true)
+  view.setUint32(at + CiRecordV1.at.compressed, offset % WORD, true)
+  view.setUint32(at + CiRecordV1.at.compressed + 4, Math.floor(offset / WORD) | ((stored >>> 20) << 8) | (stored << 12), true)
 }
 
-function recordV2(chunk: Chunk): { uncompressed: bigint; compressed: bigint; data: bigint } {
-  const batch = (chunk.flags & CHUNK.BATCH) !== 0
-  const zran = (chunk.flags & CHUNK.ZRAN) !== 0
-  const crc = (chunk.flags & CHUNK.CRC) !== 0 && !batch && !zran
+function writeV2(view: DataView, at: number, chunks: Chunks, row: number): void {
+  const own = chunks.flags(row)
+  const batch = (own & CHUNK.BATCH) !== 0
+  const zran = (own & CHUNK.ZRAN) !== 0
+  const crc = (own & CHUNK.CRC) !== 0 && !batch && !zran
   const flags =
-    ((chunk.flags & CHUNK.COMPRESSED) !== 0 ? CI_V2_FLAG.COMPRESSED : 0) |
+    ((own & CHUNK.COMPRESSED) !== 0 ? CI_V2_FLAG.COMPRESSED : 0) |
     (batch ? CI_V2_FLAG.BATCH : 0) |
     (zran ? CI_V2_FLAG.ZRAN : 0) |
-    ((chunk.flags & CHUNK.ENCRYPTED) !== 0 ? CI_V2_FLAG.ENCRYPTED : 0) |
+    ((own & CHUNK.ENCRYPTED) !== 0 ? CI_V2_FLAG.ENCRYPTED : 0) |
     (crc ? CI_V2_FLAG.CRC : 0)
-  return {
-    uncompressed:
-      BigInt(chunk.uncompressedOffset / V6_BLOCK_SIZE) |
-      (BigInt(chunk.uncompressedSize - 1) << 32n) |
-      (BigInt(flags) << 56n),
-    compressed: BigInt(chunk.compressedOffset) | (BigInt(chunk.compressedSize) << 40n),
-    data: batch || zran
-      ? (BigInt(chunk.window) << 32n) | BigInt(chunk.windowOffset)
-      : crc
-        ? BigInt(chunk.crc32)
-        : 0n,
-  }
+  const offset = chunks.compressedOffset(row)
+  view.setUint32(at + CiRecordV2.at.uncompressed, chunks.uncompressedOffset(row) / V6_BLOCK_SIZE, true)
+  view.setUint32(at + CiRecordV2.at.uncompressed + 4, (chunks.uncompressedSize(row) - 1) | (flags << 24), true)
+  view.setUint32(at + CiRecordV2.at.compressed, offset % WORD, true)
+  view.setUint32(at + CiRecordV2.at.compressed + 4, Math.floor(offset / WORD) | (chunks.compressedSize(row) << 8), true)
+  if (batch || zran) {
+    view.setUint32(at + CiRecordV2.at.data, chunks.windowOffset(row), true)
+    view.setUint32(at + CiRecordV2.at.data + 4, chunks.window(row), true)
+  } else if (crc) view.setUint32(at + CiRecordV2.at.data, chunks.crc32(row), true)
 }
 
 /** The plain table, `windows` at its end. `features` decides between the two record formats. */
@@ -52,11 +55,9 @@ export function ciTable(chunks: Chunks, rows: readonly number[], windows: Uint8A
   const v2 = (features & BLOB_FEATURE.CHUNK_INFO_V2) !== 0
   const recordSize = v2 ? CiRecordV2.size : CiRecordV1.size
   const out = new Uint8Array(rows.length * recordSize + windows.length)
-  rows.forEach((row, i) => {
-    const chunk = chunks.get(row)
-    if (v2) CiRecordV2.write(out, recordV2(chunk), i * recordSize)
-    else CiRecordV1.write(out, recordV1(chunk), i * recordSize)
-  })
+  const view = new DataView(out.buffer)
+  const write = v2 ? writeV2 : writeV1
+  for (let i = 0; i < rows.length; i++) write(view, i * recordSize, chunks, rows[i] ?? 0)
   out.set(windows, rows.length * recordSize)
   return out
 }

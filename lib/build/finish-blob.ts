@@ -86,7 +86,7 @@ export async function finishBlob(
     if (settings.version === 6) ci = await writeCi(sink, writer, chunks, settings, features, sections)
     if (settings.toc && settings.version === 6) {
       const digests = new Uint8Array(writer.rows.length * DIGEST_SIZE)
-      writer.rows.forEach((row, i) => digests.set(chunks.digest(row), i * DIGEST_SIZE))
+      writer.rows.forEach((row, i) => chunks.copyDigest(row, digests, i * DIGEST_SIZE))
       sections.note(TOC_NAME.BLOB_DIGEST, TOC_COMPRESSION.NONE, digests, sink.offset, digests.length)
       await sink.write(digests, false)
       await sections.header(TOC_NAME.BLOB_DIGEST, digests.length)

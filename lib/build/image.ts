@@ -3,6 +3,7 @@ import { BLOB_FEATURE, type Compressor, type Digester } from '../cache/cache.js'
 import type { Chunks } from './chunks.js'
 import type { Order } from './order.js'
 import { RAFS_FLAG } from '../rafs/layout/flags.js'
+import { V6_BLKSZBITS, V6_BLKSZBITS_TARFS } from '../rafs/layout/v6.js'
 import type { Tree } from './tree.js'
 
 /** One entry of the blob table. Sizes and offsets in bytes. */
@@ -66,4 +67,9 @@ export function commonFlags(image: BuiltImage): number {
 
 export function hasFeature(blob: BuiltBlob, feature: keyof typeof BLOB_FEATURE): boolean {
   return (blob.features & BLOB_FEATURE[feature]) !== 0
+}
+
+/** v6: of directories, flat data and device addresses; the bootstrap's own tables are aligned to V6_BLOCK_SIZE in any case. */
+export function blockSizeOf(image: BuiltImage): number {
+  return 1 << (image.tarfs === true ? V6_BLKSZBITS_TARFS : V6_BLKSZBITS)
 }

@@ -197,6 +197,9 @@ export class Tree {
     const inode = this.inodeOf(node)
     return this.names.view(this.#targetOffset.get(inode), this.#targetLength.get(inode))
   }
+  targetLength(node: number): number {
+    return this.#targetLength.get(this.inodeOf(node))
+  }
   setXattrs(node: number, xattrs: readonly Xattr[]): void {
     const inode = this.inodeOf(node)
     if (xattrs.length === 0) this.#xattrs.delete(inode)

@@ -36,6 +36,8 @@ class Queue {
 export class Placement {
   /** By the number of free 32-byte slots at a block's end. */
   readonly #free: readonly Queue[]
+  /** A bit for each queue that may have a block: most are empty, and there is a search for every inode. */
+  readonly #some: Uint32Array
   readonly #block: number
   #cursor: number
 
@@ -44,6 +46,7 @@ export class Placement {
     this.#block = blockSize
     this.#cursor = blockSize
     this.#free = Array.from({ length: blockSize / V6_NID_SIZE }, () => new Queue())
+    this.#some = new Uint32Array(Math.ceil(this.#free.length / 32))
   }
 
   /** End of what was placed, in whole blocks. */
@@ -59,20 +62,37 @@ export class Placement {
     const used = offset % this.#block
     if (used === 0) return
     const slots = Math.floor((this.#block - used) / V6_NID_SIZE)
-    if (slots > 0) this.#free[slots]?.push(offset - used)
+    if (slots === 0) return
+    this.#free[slots]?.push(offset - used)
+    const word = slots >>> 5
+    this.#some[word] = (this.#some[word] ?? 0) | (1 << (slots & 31))
   }
 
   #take(size: number): number | undefined {
     if (size >= this.#block) return undefined
     const wanted = Math.ceil(size / V6_NID_SIZE)
-    for (let slots = wanted; slots < this.#free.length; slots++) {
+    for (let slots = this.#next(wanted); slots > 0; slots = this.#next(slots)) {
       const block = this.#free[slots]?.shift()
-      if (block === undefined) continue
+      if (block === undefined) {
+        const word = slots >>> 5
+        this.#some[word] = (this.#some[word] ?? 0) & ~(1 << (slots & 31))
+        continue
+      }
       const offset = block + this.#block - V6_NID_SIZE * slots
       this.#note(offset + V6_NID_SIZE * wanted)
       return offset
     }
     return undefined
+  }
+
+  /** The first queue of `slots` or more that may have a block; 0 for none. */
+  #next(slots: number): number {
+    let mask = -1 << (slots & 31)
+    for (let word = slots >>> 5; word < this.#some.length; word++, mask = -1) {
+      const bits = (this.#some[word] ?? 0) & mask
+      if (bits !== 0) return word * 32 + 31 - Math.clz32(bits & -bits)
+    }
+    return 0
   }
 
   #align(): void {

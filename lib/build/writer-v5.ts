@@ -2,7 +2,6 @@
  * Writes a RAFS v5 bootstrap (rafs-v5.md): superblock, inode table, prefetch table, blob tables, then the inode
  * records in depth-first order, each with name, link target, xattrs and chunk records behind it.
  */
-import { startDigest, digestOf } from '../base/digest.js'
 import { NydusError } from '../base/errors.js'
 import {
   BlobEntryV5,
@@ -11,7 +10,6 @@ import {
   InodeV5,
   SuperblockV5,
   V5_ALIGNMENT,
-  V5_CHUNK_FLAG,
   V5_INODE_FLAG,
   V5_MAGIC,
   V5_SLOT_SHIFT,
@@ -21,12 +19,16 @@ import {
   XattrAreaV5,
   XattrPairV5,
 } from '../rafs/layout/v5.js'
-import { CHUNK, DIGEST_SIZE } from './chunks.js'
+import { writeChunk } from './chunk-record.js'
+import { DIGEST_SIZE } from './chunks.js'
+import { native } from '../native.js'
 import { V6_SELF_BLOB_BYTE } from '../rafs/layout/v6.js'
 import { commonFlags, type BuiltBlob, type BuiltImage } from './image.js'
 import { depthFirst } from './order.js'
+import { setU64 } from './put.js'
 import { NONE, ROOT, TYPE, type Tree, type Xattr } from './tree.js'
 
+const { at: INODE } = InodeV5
 const PREFETCH_ENTRY_SIZE = 4
 /** Records are named by `offset >> 3` in 29 bits (rafs-v5.md §3). */
 const MAX_BOOTSTRAP = 2 ** 32
@@ -44,31 +46,42 @@ function xattrBytes(xattrs: readonly Xattr[]): number {
   return sum
 }
 
+const DIGESTER = { blake3: 0, sha256: 1 } as const
+
 /** Inode digests (rafs-v5.md §8) by node: a Merkle tree over content and shape. */
 function inodeDigests(image: BuiltImage): Uint8Array {
-  const { tree, order, chunks, digester } = image
+  const { tree, order, chunks } = image
+  const digester = DIGESTER[image.digester]
   const digests = new Uint8Array(tree.rows * DIGEST_SIZE)
-  const empty = digestOf(digester, new Uint8Array(0))
+  const empty = new Uint8Array(DIGEST_SIZE)
+  native.digestInto(digester, new Uint8Array(0), empty)
+  /** What is digested next: digests of chunks or children, one behind the other. */
+  let parts = new Uint8Array(1024 * DIGEST_SIZE)
+  const room = (count: number): void => {
+    if (count * DIGEST_SIZE > parts.length) parts = new Uint8Array(count * 2 * DIGEST_SIZE)
+  }
+  // Children have higher numbers than their folder, so they come first.
   for (let i = order.nodes.length - 1; i >= 0; i--) {
     const node = order.nodes[i] ?? ROOT
     const type = tree.type(node)
-    let digest: Uint8Array = empty
-    if (type === TYPE.LNK) digest = digestOf(digester, tree.target(node))
-    else if (type === TYPE.REG || type === TYPE.DIR) {
-      const running = startDigest(digester)
-      if (type === TYPE.REG) {
-        const start = tree.chunkStart(node)
-        for (let at = start; at < start + tree.chunkCount(node); at++) running.update(chunks.digest(chunks.listed(at)))
-      } else {
-        const first = order.childIndex[node] ?? 0
-        for (let at = first - 1; at < first - 1 + (order.childCount[node] ?? 0); at++) {
-          const child = order.nodes[at] ?? ROOT
-          running.update(digests.subarray(child * DIGEST_SIZE, (child + 1) * DIGEST_SIZE))
-        }
+    const into = digests.subarray(node * DIGEST_SIZE, (node + 1) * DIGEST_SIZE)
+    if (type === TYPE.LNK) native.digestInto(digester, tree.target(node), into)
+    else if (type === TYPE.REG) {
+      const start = tree.chunkStart(node)
+      const count = tree.chunkCount(node)
+      room(count)
+      for (let k = 0; k < count; k++) chunks.copyDigest(chunks.listed(start + k), parts, k * DIGEST_SIZE)
+      native.digestInto(digester, parts.subarray(0, count * DIGEST_SIZE), into)
+    } else if (type === TYPE.DIR) {
+      const first = (order.childIndex[node] ?? 0) - 1
+      const count = order.childCount[node] ?? 0
+      room(count)
+      for (let k = 0; k < count; k++) {
+        const child = (order.nodes[first + k] ?? ROOT) * DIGEST_SIZE
+        for (let b = 0; b < DIGEST_SIZE; b++) parts[k * DIGEST_SIZE + b] = digests[child + b] as number
       }
-      digest = running.digest()
-    }
-    digests.set(digest, node * DIGEST_SIZE)
+      native.digestInto(digester, parts.subarray(0, count * DIGEST_SIZE), into)
+    } else into.set(empty)
   }
   return digests
 }
@@ -78,7 +91,7 @@ function recordSize(tree: Tree, node: number): number {
   return (
     InodeV5.size +
     align(tree.nameLength(node)) +
-    (tree.type(node) === TYPE.LNK ? align(tree.target(node).length) : 0) +
+    (tree.type(node) === TYPE.LNK ? align(tree.targetLength(node)) : 0) +
     (xattrs.length > 0 ? XattrAreaV5.size + align(xattrBytes(xattrs)) : 0) +
     (tree.type(node) === TYPE.REG ? tree.chunkCount(node) * ChunkV5.size : 0)
   )
@@ -173,53 +186,59 @@ export function writeV5(image: BuiltImage): Uint8Array {
     ),
   )
   const digests = inodeDigests(image)
-  for (const node of order.nodes) writeRecord(image, node, digests, out, recordAt[node] ?? 0)
+  for (const node of order.nodes) writeRecord(image, node, digests, out, view, recordAt[node] ?? 0)
   return out
 }
 
-function writeRecord(image: BuiltImage, node: number, digests: Uint8Array, out: Uint8Array, start: number): void {
+function writeRecord(
+  image: BuiltImage,
+  node: number,
+  digests: Uint8Array,
+  out: Uint8Array,
+  view: DataView,
+  start: number,
+): void {
   const { tree, order, chunks } = image
   const stat = tree.stat(node)
   const type = tree.type(node)
-  const target = type === TYPE.LNK ? tree.target(node) : new Uint8Array(0)
+  const targetLength = type === TYPE.LNK ? tree.targetLength(node) : 0
+  const nameLength = tree.nameLength(node)
   const xattrs = tree.xattrs(node)
   const content = xattrBytes(xattrs)
   const folder = type === TYPE.DIR ? folderFacts(image, node) : undefined
-  const size = folder?.size ?? (type === TYPE.LNK ? target.length : type === TYPE.REG ? stat.size : 0)
+  const size = folder?.size ?? (type === TYPE.LNK ? targetLength : type === TYPE.REG ? stat.size : 0)
+  const chunkCount = type === TYPE.REG ? tree.chunkCount(node) : 0
   const isDevice = type === TYPE.CHR || type === TYPE.BLK
   const parent = tree.parent(node)
-  InodeV5.write(
-    out,
-    {
-      digest: digests.subarray(node * DIGEST_SIZE, (node + 1) * DIGEST_SIZE),
-      parent: BigInt(parent === NONE ? 0 : (order.number[parent] ?? 0)),
-      ino: BigInt(order.firstName[tree.inodeOf(node)] ?? 0),
-      uid: stat.uid,
-      gid: stat.gid,
-      projid: 0,
-      mode: stat.mode,
-      size: BigInt(size),
-      blocks: BigInt(Math.ceil((size + align(content)) / SECTOR)),
-      flags: BigInt(
-        (type === TYPE.LNK ? V5_INODE_FLAG.SYMLINK : 0) | (xattrs.length > 0 ? V5_INODE_FLAG.XATTR : 0),
-      ),
-      nlink: folder?.nlink ?? tree.nlink(node),
-      childIndex: folder === undefined ? 0 : (order.childIndex[node] ?? 0),
-      childCount: folder !== undefined ? (order.childCount[node] ?? 0) : type === TYPE.REG ? tree.chunkCount(node) : 0,
-      nameSize: tree.nameLength(node),
-      symlinkSize: target.length,
-      rdev: isDevice ? stat.rdev : 0,
-      mtimeNs: stat.mtimeNs,
-      mtime: BigInt.asUintN(64, BigInt(stat.mtime)),
-    },
-    start,
+  const from = node * DIGEST_SIZE
+  for (let i = 0; i < DIGEST_SIZE; i++) out[start + INODE.digest + i] = digests[from + i] as number
+  view.setUint32(start + INODE.parent, parent === NONE ? 0 : (order.number[parent] ?? 0), true)
+  view.setUint32(start + INODE.ino, order.firstName[tree.inodeOf(node)] ?? 0, true)
+  view.setUint32(start + INODE.uid, stat.uid, true)
+  view.setUint32(start + INODE.gid, stat.gid, true)
+  view.setUint32(start + INODE.mode, stat.mode, true)
+  setU64(view, start + INODE.size, size)
+  setU64(view, start + INODE.blocks, Math.ceil((size + align(content)) / SECTOR))
+  view.setUint32(
+    start + INODE.flags,
+    (type === TYPE.LNK ? V5_INODE_FLAG.SYMLINK : 0) | (xattrs.length > 0 ? V5_INODE_FLAG.XATTR : 0),
+    true,
   )
+  view.setUint32(start + INODE.nlink, folder?.nlink ?? tree.nlink(node), true)
+  view.setUint32(start + INODE.childIndex, folder === undefined ? 0 : (order.childIndex[node] ?? 0), true)
+  view.setUint32(start + INODE.childCount, folder === undefined ? chunkCount : (order.childCount[node] ?? 0), true)
+  view.setUint16(start + INODE.nameSize, nameLength, true)
+  view.setUint16(start + INODE.symlinkSize, targetLength, true)
+  view.setUint32(start + INODE.rdev, isDevice ? stat.rdev : 0, true)
+  view.setUint32(start + INODE.mtimeNs, stat.mtimeNs, true)
+  setU64(view, start + INODE.mtime, stat.mtime)
   let at = start + InodeV5.size
-  out.set(tree.name(node), at)
-  at += align(tree.nameLength(node))
+  const name = tree.nameOffset(node)
+  for (let i = 0; i < nameLength; i++) out[at + i] = tree.names.bytes[name + i] as number
+  at += align(nameLength)
   if (type === TYPE.LNK) {
-    out.set(target, at)
-    at += align(target.length)
+    out.set(tree.target(node), at)
+    at += align(targetLength)
   }
   if (xattrs.length > 0) {
     XattrAreaV5.write(out, { total: BigInt(content) }, at)
@@ -232,34 +251,7 @@ function writeRecord(image: BuiltImage, node: number, digests: Uint8Array, out: 
     }
     at += XattrAreaV5.size + align(content)
   }
-  if (type !== TYPE.REG) return
   const list = tree.chunkStart(node)
-  for (let i = 0; i < tree.chunkCount(node); i++, at += ChunkV5.size)
-    writeChunk(out, at, chunks.get(chunks.listed(list + i)), i * image.chunkSize)
-}
-
-/** The 80-byte record; v6 keeps the same in its chunk table. */
-export function writeChunk(out: Uint8Array, at: number, chunk: ReturnType<BuiltImage['chunks']['get']>, fileOffset: number): void {
-  const batch = (chunk.flags & CHUNK.BATCH) !== 0
-  ChunkV5.write(
-    out,
-    {
-      digest: chunk.digest,
-      blobIndex: chunk.blob,
-      // Whether a batch is compressed is said by its window in the CI table.
-      flags:
-        ((chunk.flags & CHUNK.COMPRESSED) !== 0 && !batch ? V5_CHUNK_FLAG.COMPRESSED : 0) |
-        ((chunk.flags & CHUNK.ENCRYPTED) !== 0 ? V5_CHUNK_FLAG.ENCRYPTED : 0) |
-        ((chunk.flags & CHUNK.CRC) !== 0 ? V5_CHUNK_FLAG.CRC : 0),
-      // A chunk in a batch has no place of its own: the CI table of its blob tells where it is.
-      compressedSize: batch ? 0 : chunk.compressedSize,
-      uncompressedSize: chunk.uncompressedSize,
-      compressedOffset: BigInt(batch ? 0 : chunk.compressedOffset),
-      uncompressedOffset: BigInt(chunk.uncompressedOffset),
-      fileOffset: BigInt(fileOffset),
-      index: chunk.index,
-      crc32: (chunk.flags & CHUNK.CRC) !== 0 ? chunk.crc32 : 0,
-    },
-    at,
-  )
+  for (let i = 0; i < chunkCount; i++, at += ChunkV5.size)
+    writeChunk(out, view, at, chunks, chunks.listed(list + i), i * image.chunkSize)
 }
