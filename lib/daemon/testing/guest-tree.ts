@@ -72,7 +72,7 @@ async function describe(fuse: FuseClient, node: bigint, path: string): Promise<E
     mode: attr.mode & 0o7777,
     uid: attr.uid,
     gid: attr.gid,
-    mtime: Number(attr.mtime),
+    mtime: Number(BigInt.asIntN(64, attr.mtime)),
     ...(type !== 'dir' && { nlink: attr.nlink }),
     ...(type === 'file' && {
       size,
