@@ -10,6 +10,7 @@ import type { BlobInfo, ChunkRef } from '../cache/cache.js'
 import { ChunkV5, V5_CHUNK_FLAG } from '../rafs/layout/v5.js'
 import { BlobEntryV6 } from '../rafs/layout/v6.js'
 import { RafsImage, type FileChunk } from '../rafs/image.js'
+import { readaheadOf } from './readahead-v5.js'
 import { newAttr, type ByteSink, type ExtentSink } from '../vfs/filesystem.js'
 import { CHUNK, type Chunks } from './chunks.js'
 import type { BuiltBlob } from './image.js'
@@ -210,7 +211,7 @@ function splitNames(bytes: Buffer): Buffer[] {
   return out
 }
 
-function blobOf(image: RafsImage, info: BlobInfo): BuiltBlob {
+function blobOf(image: RafsImage, info: BlobInfo, readaheadSize: number): BuiltBlob {
   const base = {
     id: info.id,
     chunkCount: info.chunkCount,
@@ -220,7 +221,7 @@ function blobOf(image: RafsImage, info: BlobInfo): BuiltBlob {
     compressedSize: info.compressedSize,
     uncompressedSize: info.uncompressedSize,
     ci: info.ci,
-    readaheadSize: 0,
+    readaheadSize,
     ...(info.toc === undefined ? {} : { toc: info.toc }),
     ...(info.cipher === undefined ? {} : { cipher: info.cipher }),
   }
@@ -237,12 +238,13 @@ export async function loadImage(path: string, chunks: Chunks, firstBlob: number)
   const image = await RafsImage.open({ path, xattrs: true, validate: false })
   try {
     const loader = new Loader(path, image, chunks, firstBlob)
+    const readahead = readaheadOf(image)
     return {
       path,
       version: image.version,
       chunkSize: image.facts.chunk_size,
       flags: image.facts.flags.bits,
-      blobs: image.blobs.map(info => blobOf(image, info)),
+      blobs: image.blobs.map((info, i) => blobOf(image, info, readahead[i]?.size ?? 0)),
       firstBlob,
       tree: loader.load(),
       rows: loader.rows,

@@ -6,6 +6,7 @@ import { NydusError } from '../base/errors.js'
 import { S_IFMT, TYPE } from '../build/tree.js'
 import { BLOB_FEATURE, type BlobInfo } from '../cache/cache.js'
 import type { RafsImage } from '../rafs/image.js'
+import { readaheadOf } from '../build/readahead-v5.js'
 import { RAFS_FLAG } from '../rafs/layout/flags.js'
 import { BlobEntryV6 } from '../rafs/layout/v6.js'
 import { ChunkRecords } from './chunk-records.js'
@@ -219,6 +220,7 @@ export class Inspector {
 
   #blobs(): Answer {
     const none = '0'.repeat(64)
+    const readahead = readaheadOf(this.#image)
     let text = ''
     const value: object[] = []
     for (const blob of this.#image.blobs) {
@@ -253,8 +255,8 @@ export class Inspector {
         blob_id: blob.id,
         compressed_size: blob.compressedSize,
         decompressed_size: blob.uncompressedSize,
-        readahead_offset: 0,
-        readahead_size: 0,
+        readahead_offset: readahead[blob.blobIndex]?.offset ?? 0,
+        readahead_size: readahead[blob.blobIndex]?.size ?? 0,
       })
     }
     return { text, value }
