@@ -101,6 +101,7 @@ t.test('every function refuses arguments of the wrong kind before it does anythi
     ['seekData', [0, -1, 3]],
     ['fallocatePunch', [0, 0, null]],
     ['lockFile', [0, 1]],
+    ['lockFile', [0, false, 1]],
     ['setFileLimit', [-1]],
     ['setFileLimit', [trap]],
     ['mount', ['a', 'b', 'c', 0, 'x\0y']],
@@ -258,6 +259,19 @@ t.test('locks exclude other descriptions of the file', async t => {
   closeSync(one)
   t.equal(native.lockFile(two, true), true)
   closeSync(two)
+})
+
+t.test('shared locks go together, and keep an exclusive one out', async t => {
+  const path = join(t.testdir({ lock: '' }), 'lock')
+  const [one, two, three] = [openSync(path, 'r'), openSync(path, 'r'), openSync(path, 'r')]
+  t.equal(native.lockFile(one, false, true), true)
+  t.equal(native.lockFile(two, false, true), true)
+  t.equal(native.lockFile(three, false), false)
+  closeSync(one)
+  closeSync(two)
+  t.equal(native.lockFile(three, false), true)
+  t.equal(native.lockFile(three, false, true), true, 'made a shared one')
+  closeSync(three)
 })
 
 t.test('the limit of open files', async t => {

@@ -153,8 +153,11 @@ export interface Native {
   /** Next data (`whence` 3) or hole (4) at or behind `offset`; -1 when there is none (ENXIO). */
   seekData(fd: number, offset: number, whence: 3 | 4): number
   fallocatePunch(fd: number, offset: number, length: number): void
-  /** flock(2); false when another holds it and `wait` is false. */
-  lockFile(fd: number, wait: boolean): boolean
+  /**
+   * flock(2), exclusive unless `shared`; false when another holds it and `wait` is false: then a lock that `fd` had
+   * is gone as well.
+   */
+  lockFile(fd: number, wait: boolean, shared?: boolean): boolean
   /** RLIMIT_NOFILE as [soft, hard]; Infinity for unlimited. */
   getFileLimit(): [soft: number, hard: number]
   /** Sets the soft (and, where allowed, hard) limit; returns the soft limit in force afterwards. Never throws for lack of rights. */

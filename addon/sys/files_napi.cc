@@ -109,9 +109,10 @@ Napi::Value lockFile(const Napi::CallbackInfo& info) {
   const Arguments args(info, "lockFile");
   const int fd = args.fd(0);
   const bool wait = args.boolean(1, "wait");
+  const bool shared = info.Length() > 2 && args.boolean(2, "shared");
   int result = 0;
   do {
-    result = ::flock(fd, wait ? LOCK_EX : LOCK_EX | LOCK_NB);
+    result = ::flock(fd, (shared ? LOCK_SH : LOCK_EX) | (wait ? 0 : LOCK_NB));
   } while (result != 0 && errno == EINTR);
   if (result != 0 && errno != EWOULDBLOCK) {
     throwSystem(info.Env(), errno, "flock", fdText(fd));

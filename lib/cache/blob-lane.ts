@@ -81,6 +81,16 @@ export class BlobLane implements QueueLane {
   async #run(jobs: readonly Job[], signal: AbortSignal, onRead: () => void): Promise<void> {
     const cold = jobs.filter(job => !this.#alreadyThere(job))
     if (cold.length === 0) return
+    const { writing } = this.store
+    for (const job of cold) writing.add(job.unit.key)
+    try {
+      await this.#fetch(cold, signal, onRead)
+    } finally {
+      for (const job of cold) writing.drop(job.unit.key)
+    }
+  }
+
+  async #fetch(cold: readonly Job[], signal: AbortSignal, onRead: () => void): Promise<void> {
     let decoding: Decoding | undefined
     try {
       const stored = await this.#room(cold, signal)

@@ -1,15 +1,18 @@
 /**
  * The state of one blob that all its users share: files, readiness, chunk table, what is on its way.
  */
-import { closeSync, rmSync } from 'node:fs'
+import { closeSync, futimesSync, rmSync } from 'node:fs'
 import { untilAborted } from '../base/abort.js'
 import { explain, NydusError } from '../base/errors.js'
 import { native } from '../native.js'
+import { BlobEviction } from './blob-eviction.js'
 import { openCachedTable, fetchTable, writeCacheFile } from './blob-meta.js'
 import type { BlobLane } from './blob-lane.js'
 import { BLOB_FEATURE, type BlobHandle, type BlobInfo, type ChunkWant } from './cache.js'
 import { cachePaths, linkNames, openCacheFiles, type CacheFiles } from './cache-files.js'
+import type { CacheFolder } from './cache-folder.js'
 import type { ChunkTable } from './chunk-table.js'
+import { Counted } from './counted.js'
 import type { Coding } from './decode.js'
 import { fetchDigests, type BlobDigests } from './digests.js'
 import { Job } from './job.js'
@@ -29,6 +32,12 @@ export class BlobStore {
   readonly coding: Coding
   readonly jobs = new Map<number, Job>()
   readonly readiness: Readiness
+  /** Chunks (by key) that somebody wants or was told to be there, until he is done. */
+  readonly pins = new Counted<number>()
+  /** Units (by key) that a Worker may be writing. */
+  readonly writing = new Counted<number>()
+  /** In a folder whose size is limited. */
+  eviction: BlobEviction | undefined
   /** Prefix of this blob's keys in the temporary pool. */
   readonly poolPrefix = `${serial++}/`
   /** Chunks have numbers of their own. */
@@ -38,6 +47,7 @@ export class BlobStore {
   readonly #files: CacheFiles | undefined
   readonly #fileId: number
   readonly #services: CacheServices
+  #folder: CacheFolder | undefined
   #table: ChunkTable | undefined
   #loading: { readonly by: BlobLane; readonly done: Promise<void> } | undefined
   #degradedUntil = -Infinity
@@ -109,12 +119,18 @@ export class BlobStore {
   handle(validate: boolean): BlobHandle {
     if (this.#files === undefined)
       return { fileId: 0, mapPath: '', mapLength: 0, bitsOffset: 0, chunkCount: 0 }
-    return { fileId: this.#fileId, ...this.readiness.laneMap(validate) }
+    const marks = this.eviction?.recency.marks
+    return { fileId: this.#fileId, ...this.readiness.laneMap(validate), ...(marks && { marks }) }
   }
 
   /** Members go to the data file at the moment; otherwise to the temporary pool. */
   get storesInFile(): boolean {
     return this.#files?.writable === true && this.#services.clock.now() >= this.#degradedUntil
+  }
+
+  /** There is room for what nobody waits for. */
+  get hasSpareRoom(): boolean {
+    return this.storesInFile && this.#folder?.full !== true
   }
 
   get hasFiles(): boolean {
@@ -134,6 +150,7 @@ export class BlobStore {
     const member = unit.members[at]
     if (member === undefined) return
     this.readiness.add(this.keyOf(member), verified)
+    this.eviction?.stored(member.index, member.uncompressedOffset, member.size)
     this.#warned = false
   }
 
@@ -198,7 +215,7 @@ export class BlobStore {
   /** Units behind that of `last` that a request may bring along: not there, not on their way, next to each other. */
   riders(last: Job, room: number): Job[] {
     const table = this.#table
-    if (table === undefined || !this.storesInFile) return []
+    if (table === undefined || !this.storesInFile || this.#folder?.overfull === true) return []
     const out: Job[] = []
     try {
       this.#collectRiders(table, last, room, out)
@@ -254,11 +271,41 @@ export class BlobStore {
     )
   }
 
+  /** Lets chunks of it be evicted; nothing happens where they cannot be told apart or written. */
+  limit(folder: CacheFolder): void {
+    const files = this.#files
+    if (this.eviction !== undefined || files?.mapPath === undefined || !files.writable) return
+    const { readiness, pins, writing, jobs, info } = this
+    const unitKey = (index: number): number => this.#table?.unitKey(index) ?? index
+    const table = (): ChunkTable | undefined => this.#table
+    this.eviction = new BlobEviction(
+      {
+        info,
+        data: files.data,
+        fileId: this.#fileId,
+        mapPath: files.mapPath,
+        get table() {
+          return table()
+        },
+        isReady: index => readiness.isStored(index),
+        remove: index => readiness.remove(index),
+        isBusy: index => pins.has(index) || jobs.has(unitKey(index)) || writing.has(unitKey(index)),
+      },
+      bytes => folder.grew(bytes),
+    )
+    folder.add(this.eviction)
+    this.#folder = folder
+  }
+
   async close(): Promise<void> {
+    if (this.eviction !== undefined) this.#folder?.remove(this.eviction)
+    await this.#folder?.settled()
     this.#services.pool.forget(this.poolPrefix)
     await this.readiness.close()
     if (this.#files === undefined) return
     native.releaseFile(this.#fileId)
+    // What was closed last is evicted last.
+    if (this.#files.writable) futimesSync(this.#files.data, new Date(), new Date())
     closeSync(this.#files.data)
   }
 

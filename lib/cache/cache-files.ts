@@ -22,10 +22,10 @@ import {
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Log } from '../base/log.js'
-import { native } from '../native.js'
 import type { BitMap } from './bit-map.js'
 import type { BlobInfo } from './cache.js'
 import { checkChunkMap, createChunkMap, mapChunkMap } from './chunk-map.js'
+import { lockFolder, shareFile } from './folder-lock.js'
 import { openTempFile } from './temp-file.js'
 
 /** Names of a blob's files in a work_dir. */
@@ -61,15 +61,16 @@ export interface CacheFiles {
   /** Descriptor of the data file. */
   readonly data: number
   readonly writable: boolean
+  /** Path of the chunk map; none where `map` is missing. */
+  readonly mapPath?: string
   /** Bits of the map on disk; none for blobs that have no chunk numbers, or when the map is not to be shared. */
   readonly map?: BitMap
 }
 
-/** Another daemon holds the folder's lock for some system calls; longer than this means that it hangs. */
-const LOCK_TIMEOUT_MS = 2000
 /** A map of 0 bytes is a Nydus daemon between creation and first write. */
 const UNFINISHED_RETRIES = 20
 const RETRY_MS = 5
+const SHARE_RETRIES = 1000
 
 /** Opens or makes the files. `indexed` false: no chunk map. Throws the system's errors (ENOSPC, EROFS, EACCES, …). */
 export async function openCacheFiles(
@@ -88,26 +89,19 @@ export async function openCacheFiles(
     return { data: openTempFile(info.uncompressedSize, dir), writable: true }
   }
   for (let attempt = 0; ; attempt++) {
-    const unlock = await lockFolder(dir)
+    const { unlock } = await lockFolder(dir)
     try {
       const files = openPair(paths, info, indexed, attempt >= UNFINISHED_RETRIES, log)
-      if (files !== undefined) return files
+      if (files !== undefined) {
+        // Says that somebody uses it (eviction.ts). Somebody who evicts without our having had the folder's lock ends soon.
+        if (shareFile(files.data) || attempt >= SHARE_RETRIES) return files
+        closeSync(files.data)
+      }
     } finally {
       unlock()
     }
     await sleep(RETRY_MS)
   }
-}
-
-async function lockFolder(dir: string): Promise<() => void> {
-  const fd = openSync(dir, 'r')
-  const deadline = performance.now() + LOCK_TIMEOUT_MS
-  try {
-    while (!native.lockFile(fd, false) && performance.now() < deadline) await sleep(RETRY_MS)
-  } catch {
-    // A file system without flock: what is left is a race of a few system calls between two starting daemons.
-  }
-  return () => closeSync(fd)
 }
 
 /** undefined: try again in a moment. */
@@ -142,7 +136,8 @@ function openPair(
     const writable = fitData(data, info) && reuse?.writable !== false
     const opened = reuse?.fd ?? openSync(paths.map, 'r+')
     try {
-      return { data: data.fd, writable, map: mapChunkMap(opened, info.chunkCount, writable) }
+      const map = mapChunkMap(opened, info.chunkCount, writable)
+      return { data: data.fd, writable, map, mapPath: paths.map }
     } finally {
       if (opened !== reuse?.fd) closeSync(opened)
     }

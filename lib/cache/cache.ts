@@ -26,6 +26,8 @@ export interface CacheConfig {
   readonly filecache?: {
     readonly work_dir: string
     readonly disable_indexed_map: boolean
+    /** Bytes that the folder may take; 0 or none: no limit (cache-folder.ts). */
+    readonly size_limit?: number
   }
 }
 
@@ -130,6 +132,16 @@ export interface BlobHandle {
   /** Byte of the map where the bits start (MSB first), and number of bits. */
   readonly bitsOffset: number
   readonly chunkCount: number
+  /** A byte for each 2 MiB of the file, which a lane that reads there sets to 1; only where somebody wants to know. */
+  readonly marks?: SharedArrayBuffer
+}
+
+/** Those who read data files without asking the cache: lanes, and replies that wait for other chunks. */
+export interface Readers {
+  /** Resolves when all replies that lanes had begun before have been copied. */
+  settled(): Promise<void>
+  /** A reply that was not copied yet points into these bytes of a registered file. */
+  holds(fileId: number, offset: number, length: number): boolean
 }
 
 /** Where the bytes of a fetched chunk are, when they are not at their place in the blob's data file. */

@@ -58,12 +58,14 @@ export class FetchRun {
   /** Round in which Workers died; another one is not forgiven. */
   #workersDied: number | undefined
   #backendBytes = 0
+  #released = false
 
   constructor(wants: readonly ChunkWant[], options: RunOptions) {
     this.#wants = wants
     this.#options = options
     this.#store = options.lane.store
     this.#placements = wants.map(() => undefined)
+    for (const want of wants) this.#store.pins.add(this.#store.keyOf(want))
   }
 
   async run(): Promise<Fetched> {
@@ -103,6 +105,9 @@ export class FetchRun {
   }
 
   #release(): void {
+    if (this.#released) return
+    this.#released = true
+    for (const want of this.#wants) this.#store.pins.drop(this.#store.keyOf(want))
     for (const entry of this.#pinned.splice(0)) this.#options.services.pool.unpin(entry)
   }
 

@@ -16,7 +16,8 @@ import { silentLog, type Log } from '../base/log.js'
 import { BlobLane } from './blob-lane.js'
 import { BlobStore } from './blob-store.js'
 import { Buffers } from './buffers.js'
-import type { BlobCache, BlobInfo, CacheConfig, OpenOptions } from './cache.js'
+import type { BlobCache, BlobInfo, CacheConfig, OpenOptions, Readers } from './cache.js'
+import { CacheFolder } from './cache-folder.js'
 import { DEFAULT_LIMITS, FetchQueue, type QueueLimits } from './fetch-queue.js'
 import { BlobCacheMetrics } from './metrics.js'
 import { OpenBlob } from './open-blob.js'
@@ -32,7 +33,11 @@ export interface CacheManagerOptions {
   /** Chunk Workers that outlive the manager; without them it has its own. */
   readonly workers?: WorkerPool
   readonly limits?: QueueLimits
+  /** Without them nobody reads data files but by `fetch`. */
+  readonly readers?: Readers
 }
+
+const NO_READERS: Readers = { settled: () => Promise.resolve(), holds: () => false }
 
 interface Shared {
   readonly store: Promise<BlobStore>
@@ -54,6 +59,9 @@ export class CacheManager {
   readonly #services: CacheServices
   readonly #ownWorkers: boolean
   readonly #limits: QueueLimits
+  readonly #readers: Readers
+  /** Those whose size is limited, by path. */
+  readonly #folders = new Map<string, CacheFolder>()
   readonly #shared = new Map<string, Shared>()
   readonly #closing = new Map<string, Promise<void>>()
   readonly #queues = new WeakMap<Backend, FetchQueue>()
@@ -63,6 +71,7 @@ export class CacheManager {
 
   constructor(options: CacheManagerOptions = {}) {
     this.#limits = options.limits ?? DEFAULT_LIMITS
+    this.#readers = options.readers ?? NO_READERS
     this.#ownWorkers = options.workers === undefined
     this.#services = {
       workers: options.workers ?? new WorkerPool(),
@@ -96,6 +105,7 @@ export class CacheManager {
       const store = await shared.store
       this.#services.workers.warm()
       if (config.validate) store.startValidating()
+      if (store.dir !== undefined) this.#limit(store, store.dir, config.filecache?.size_limit ?? 0)
       const metrics = this.#metricsOf(options.id ?? '')
       const blob = new OpenBlob({
         store,
@@ -181,6 +191,19 @@ export class CacheManager {
       .finally(() => this.#closing.delete(key))
     this.#closing.set(key, closed)
     await closed
+  }
+
+  #limit(store: BlobStore, dir: string, bytes: number): void {
+    const path = realPath(dir)
+    let folder = this.#folders.get(path)
+    if (folder === undefined && bytes > 0) {
+      const { log, clock } = this.#services
+      folder = new CacheFolder({ dir: path, readers: this.#readers, log, clock })
+      this.#folders.set(path, folder)
+    }
+    if (folder === undefined) return
+    store.limit(folder)
+    if (bytes > 0) folder.limit(bytes)
   }
 
   #queueOf(backend: Backend): FetchQueue {

@@ -13,6 +13,8 @@ export interface MeteredBlob {
   /** Chunks in the cache, and how many there are (0: unknown). */
   readonly entries: number
   readonly chunkCount: number
+  /** Bytes of its data file that were taken away to keep the folder's size_limit. */
+  readonly evicted: number
   /** Compressed bytes of the queue being read or decoded. */
   readonly bytesInFlight: number
 }
@@ -83,6 +85,7 @@ export class BlobCacheMetrics {
       demand_data_amount: this.demandBytes,
       demand_requests_count: this.demandRequests,
       demand_chunks: this.demandUnits,
+      evicted_data_amount: sum(stores, blob => blob.evicted),
       failed_reads: this.errors,
       damaged_chunks: this.damaged,
     }

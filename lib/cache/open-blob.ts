@@ -64,6 +64,10 @@ export class OpenBlob implements BlobCache, MeteredBlob {
     return this.info.chunkCount
   }
 
+  get evicted(): number {
+    return this.#options.store.eviction?.evicted ?? 0
+  }
+
   get bytesInFlight(): number {
     return this.#options.lane.queue.bytesInFlight
   }
@@ -82,7 +86,7 @@ export class OpenBlob implements BlobCache, MeteredBlob {
     const { store, lane, services, metrics, validate } = this.#options
     const priority = options.priority ?? 'demand'
     // Without a place to keep it, a chunk that nobody waits for would only push others out.
-    if (priority === 'prefetch' && !store.storesInFile)
+    if (priority === 'prefetch' && !store.hasSpareRoom)
       return { placements: wants.map(() => undefined), backendBytes: 0, release: () => {} }
     return await this.#supervised(options.signal, async signal => {
       const mergeSize = options.mergeSize ?? Math.max(lane.amplify, MERGE_SIZE)

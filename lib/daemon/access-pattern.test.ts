@@ -22,8 +22,8 @@ const READ = ['/lib/file-31', '/lib/file-02', '/lib/file-17', '/lib/file-18'] as
 const dir = tempDir(t)
 const source = new SourceFiles(join(dir, 'source'), 40)
 
-async function build(t: Test, name: string, prefetch: string, ...more: string[]): Promise<BuiltImage> {
-  return await buildImage(t, source, join(dir, name), prefetch, ...more)
+async function build(name: string, prefetch: string, ...more: string[]): Promise<BuiltImage> {
+  return await buildImage(source, join(dir, name), prefetch, ...more)
 }
 
 const fileOf = (fuse: FuseClient, path: string) => source.guestFile(fuse, '/a', path)
@@ -51,7 +51,7 @@ interface PatternEntry {
   readonly path?: string
 }
 
-const plain = await build(t, 'plain', '')
+const plain = await build('plain', '')
 
 t.test('a run is recorded, an image is built with its list, the next start finds it cached', async t => {
   const all = { access_pattern: true, latest_read_files: true, iostats_files: true }
@@ -120,7 +120,7 @@ t.test('a run is recorded, an image is built with its list, the next start finds
   t.equal(readdirSync(optimized.blobs).length, 1, 'optimize takes what the API gave')
 
   const lines = named.map(({ path }) => `${path}\n`).join('')
-  const hinted = await build(t, 'hinted', lines, '--prefetch-policy', 'fs')
+  const hinted = await build('hinted', lines, '--prefetch-policy', 'fs')
   const fs_prefetch = { enable: true, prefetch_all: false }
   const next = await mounted(t, hinted, { fs_prefetch })
   while (!next.daemon.log.includes('prefetch ended')) await new Promise(resolve => setTimeout(resolve, 5))

@@ -113,6 +113,13 @@ const keys: {
     kind: flag,
   },
   {
+    v1: 'device.cache.config.size_limit',
+    v2: 'cache.filecache.size_limit',
+    to: 'cache.filecache.size_limit',
+    default: [0, 0],
+    kind: count,
+  },
+  {
     v1: 'device.cache.config.enable_encryption',
     v2: 'cache.filecache.enable_encryption',
     to: 'cache.filecache.enable_encryption',

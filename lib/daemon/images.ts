@@ -4,6 +4,7 @@
  * API socket.
  */
 import type { Log } from '../base/log.js'
+import type { Readers } from '../cache/cache.js'
 import type { CacheManager } from '../cache/manager.js'
 import type { BlobCacheMetrics } from '../cache/metrics.js'
 import type { NydusConfig } from './config.js'
@@ -19,13 +20,15 @@ export class Images {
   readonly #settings: SettingsStore
   readonly #log: Log
   readonly #lanes: number
+  readonly #readers: Readers
   #loading: Promise<Loaded> | undefined
   #cache: CacheManager | undefined
 
-  constructor(settings: SettingsStore, log: Log, lanes: number) {
+  constructor(settings: SettingsStore, log: Log, lanes: number, readers: Readers) {
     this.#settings = settings
     this.#log = log
     this.#lanes = lanes
+    this.#readers = readers
   }
 
   /** Loads the code and starts a chunk Worker, for a mount that will come. */
@@ -56,7 +59,7 @@ export class Images {
   #load(): Promise<Loaded> {
     this.#loading ??= Promise.all([import('../cache/manager.js'), import('./instance.js')]).then(
       ([{ CacheManager }, { Instance }]) => {
-        this.#cache = new CacheManager({ log: this.#log })
+        this.#cache = new CacheManager({ log: this.#log, readers: this.#readers })
         this.#cache.warm()
         return { cache: this.#cache, Instance }
       },

@@ -14,7 +14,7 @@ const DELAY_MS = 25
 
 const dir = tempDir(t)
 const source = new SourceFiles(join(dir, 'source'), FILES)
-const image = await buildImage(t, source, join(dir, 'image'), '')
+const image = await buildImage(source, join(dir, 'image'), '')
 
 type Numbers = Readonly<Record<string, number>>
 const sum = (list: readonly number[]): number => list.reduce((all, one) => all + one, 0)

@@ -16,7 +16,7 @@ const TABLE = ['/lib/file-10', '/lib/file-20'] as const
 const dir = tempDir(t)
 const source = new SourceFiles(join(dir, 'source'), FILES)
 const lines = TABLE.map(path => `${path}\n`).join('')
-const image = await buildImage(t, source, join(dir, 'image'), lines, '--prefetch-policy', 'fs')
+const image = await buildImage(source, join(dir, 'image'), lines, '--prefetch-policy', 'fs')
 
 interface Settings {
   readonly enable: boolean

@@ -47,7 +47,10 @@ export async function startServices(context: ServicesContext): Promise<void> {
   const lifecycle = new Lifecycle((from, to, event) => log.info({ from, to, event }, 'state'))
 
   const settings = new SettingsStore()
-  const images = new Images(settings, log, options.lanes)
+  const images: Images = new Images(settings, log, options.lanes, {
+    settled: () => table.settled(),
+    holds: (file, offset, length): boolean => coldReads.holds(file, offset, length),
+  })
   ends.add(() => images.close())
   const table: MountTable<ImageHandle> = new MountTable({
     lanes: { broadcast: change => lanes.broadcast(change) },
@@ -62,7 +65,7 @@ export async function startServices(context: ServicesContext): Promise<void> {
   ends.add(() => pages.close())
   const instances = new Instances(table, { images, log, onMounted: () => pages.used() })
   ends.add(() => instances.close())
-  const coldReads = new ColdReads({
+  const coldReads: ColdReads = new ColdReads({
     source: instances,
     onFailed: read => instances.readFailed(read, options.lanes),
     complete: (ticket, status, extents) => device.completeDeferred(ticket, status, extents),

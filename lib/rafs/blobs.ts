@@ -1,6 +1,9 @@
 /** What reads need to know of an image's blobs, in typed arrays: limits, the cache's file, and which chunks it has. */
 import { BLOB_FEATURE, type BlobHandle, type BlobInfo } from '../cache/cache.js'
 
+/** Bytes for which there is one mark (lib/cache/recency.ts). */
+const MARK_RANGE = 2 << 20
+
 export class Blobs {
   readonly count: number
   /** File to read plain chunks from, by blob index; 0 = none. */
@@ -12,6 +15,8 @@ export class Blobs {
   /** 512-byte blocks of plain content, as far as the image tells. */
   readonly contentBlocks: number
   readonly #maps: readonly Uint8Array[]
+  /** By blob: a byte for each MARK_RANGE of its file; undefined where nobody wants to know what is used. */
+  readonly #marks: readonly (Uint8Array | undefined)[]
   readonly #bitsOffsets: Float64Array
   readonly #bitCounts: Float64Array
 
@@ -28,6 +33,10 @@ export class Blobs {
     this.chunkCounts = Float64Array.from(infos, info => numberedChunks(info))
     this.contentBlocks = infos.reduce((sum, info) => sum + Math.ceil(info.uncompressedSize / 512), 0)
     this.#maps = infos.map((_, i) => maps[i] ?? new Uint8Array(0))
+    this.#marks = infos.map((_, i) => {
+      const marks = handles[i]?.marks
+      return marks && new Uint8Array(marks)
+    })
     this.#bitsOffsets = Float64Array.from(infos, (_, i) => handles[i]?.bitsOffset ?? 0)
     this.#bitCounts = Float64Array.from(infos, (_, i) => {
       const handle = handles[i]
@@ -35,6 +44,14 @@ export class Blobs {
       if (handle === undefined) return 0
       return Math.min(handle.chunkCount, Math.max(0, (maps[i]?.length ?? 0) - handle.bitsOffset) * 8)
     })
+  }
+
+  /** Leaves a mark that the bytes from `offset` on are used. */
+  mark(blob: number, offset: number): void {
+    const marks = this.#marks[blob]
+    if (marks === undefined) return
+    const range = Math.floor(offset / MARK_RANGE)
+    if (marks[range] === 0) marks[range] = 1
   }
 
   /** Whether chunk `index` of `blob` is in the cache: its bit, most significant first. False when unknown. */

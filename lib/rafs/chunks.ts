@@ -65,6 +65,7 @@ export function readChunks(
       if (!blobs.ready(place.blob, place.index) && !out.want(place.blob, place.ref, within, length))
         return -ERRNO.EIO
       if (!out.add(blobs.files[place.blob] ?? 0, place.offset + within, length)) return -ERRNO.EIO
+      blobs.mark(place.blob, place.offset)
     }
     at += length
   }

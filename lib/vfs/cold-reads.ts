@@ -144,6 +144,16 @@ export class ColdReads {
     return [...this.#waiting].map(({ read: { slot, ino, ticket }, since }) => ({ slot, ino, ticket, since }))
   }
 
+  /** Whether the reply of a read that waits points into these bytes of a file. */
+  holds(file: number, offset: number, length: number): boolean {
+    for (const { read } of this.#waiting)
+      for (let i = 0; i < read.extents.length; i += 3) {
+        const [at = 0, start = 0, size = 0] = read.extents.subarray(i, i + 3)
+        if (at === file && start < offset + length && offset < start + size) return true
+      }
+    return false
+  }
+
   metrics(): ColdReadsMetrics {
     return {
       waiting: this.#waiting.size,

@@ -203,6 +203,11 @@ export class MountTable<Image> {
     return slot
   }
 
+  /** Resolves when every lane has handed over all replies that it had begun. */
+  async settled(): Promise<void> {
+    await this.#exclusive(() => this.#publish({ opened: [], folders: [], gone: [], closed: [] }))
+  }
+
   /** Unmounts; resolves when no lane answers from the image any more and it has been released. */
   async unmount(path: string): Promise<void> {
     const { volumes, settle, failed } = await this.#exclusive(async () => {

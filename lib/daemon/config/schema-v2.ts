@@ -95,6 +95,7 @@ export const filecacheOptions = () =>
   z.strictObject({
     work_dir: workDir(),
     disable_indexed_map: flag(),
+    size_limit: count(0),
     enable_encryption: flag(),
     enable_convergent_encryption: flag(),
     encryption_key: text(),

@@ -15,6 +15,8 @@ export interface CacheSettings extends CacheConfig {
   readonly filecache?: {
     readonly work_dir: string
     readonly disable_indexed_map: boolean
+    /** Bytes that the folder may take; 0 = no limit. Not known to the reference. */
+    readonly size_limit: number
     readonly enable_encryption: boolean
     readonly enable_convergent_encryption: boolean
     readonly encryption_key: string

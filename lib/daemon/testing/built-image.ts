@@ -2,7 +2,6 @@
 import { createHash } from 'node:crypto'
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Test } from 'tap'
 import type { FuseClient } from '../../../addon/test/fuse-client.js'
 import { patternBlob } from '../../backend/testing/blob-server.js'
 import { runToolWith } from '../../build/testing/image-tool.js'
@@ -45,7 +44,6 @@ export interface BuiltImage {
 
 /** `at`: where it goes. `prefetch`: the list on stdin, for `--prefetch-policy`. */
 export async function buildImage(
-  t: Test,
   source: SourceFiles,
   at: string,
   prefetch: string,
@@ -55,7 +53,7 @@ export async function buildImage(
   const bootstrap = `${at}.boot`
   const args = ['create', '--chunk-size', '0x10000', '-B', bootstrap, '-D', at, ...more, source.folder]
   const { code, stderr } = await runToolWith(prefetch, ...args)
-  t.equal(code, 0, stderr)
+  if (code !== 0) throw new Error(`nydus-image create: ${code}: ${stderr}`)
   const [id = ''] = readdirSync(at)
   return { bootstrap, blobs: at, blob: readFileSync(join(at, id)) }
 }
