@@ -7,6 +7,7 @@ import {
   readSync,
   readdirSync,
   statSync,
+  truncateSync,
   writeFileSync,
   writeSync,
   closeSync,
@@ -121,6 +122,43 @@ for (const name of V6)
       execFileSync('umount', [mountpoint])
     }
   })
+
+t.test('bare bootstraps: erofs-utils find nothing wrong, and count what is there', async t => {
+  const dir = tempDir(t)
+  const manifest = expected(manifestNamed('v6-zran'))
+  const layer = readdirSync(fixtureNamed('v6-zran').blobs).find(name => name.startsWith('738f465d')) ?? ''
+  const source = join(fixtureNamed('v6-zran').blobs, layer)
+  /** Stands for the blob: nothing of it is looked at. */
+  const device = join(dir, 'device')
+  writeFileSync(device, '')
+  truncateSync(device, 32 << 20)
+  for (const options of [
+    ['-t', 'targz-rafs'],
+    ['-t', 'targz-rafs', '--compressor', 'lz4_block', '--batch-size', '0x10000'],
+    ['-t', 'targz-rafs', '--chunk-size', '0x1000', '--features', 'blob-toc', '--encrypt'],
+    ['-t', 'targz-ref'],
+  ]) {
+    const about = options.join(' ')
+    const boot = join(dir, 'boot')
+    const { code, stderr } = await runTool('create', ...options, '-B', boot, '-D', dir, source)
+    t.equal(code, 0, stderr)
+    const fsck = spawnSync('fsck.erofs', [`--device=${device}`, boot], { encoding: 'utf8' })
+    t.strictSame([fsck.status, fsck.stderr], [0, ''], `fsck.erofs: ${about}`)
+    const dump = spawnSync('dump.erofs', ['-S', `--device=${device}`, boot], { encoding: 'utf8' })
+    t.equal(dump.status, 0, dump.stderr)
+    for (const [label, type] of [
+      ['regular file', 'file'],
+      ['directory', 'dir'],
+      ['char dev', 'chr'],
+      ['block dev', 'blk'],
+      ['FIFO file', 'fifo'],
+      ['symlink file', 'symlink'],
+    ] as const) {
+      const [, count] = new RegExp(`${label} count:\\s+(\\d+)`).exec(dump.stdout) ?? []
+      t.equal(Number(count), manifest.filter(entry => entry.type === type).length, `${about}: ${label}`)
+    }
+  }
+})
 
 t.test('verity: veritysetup agrees, and notices a changed bit', async t => {
   const dir = tempDir(t)
