@@ -11,8 +11,9 @@
 namespace nydus {
 namespace {
 
-// What it takes a guest to wake up on another processor (measured: 20 to 50).
-constexpr uint64_t kWakeUpNs = 50'000;
+// What it takes a guest to wake up on another processor (measured: 10 to 50;
+// docs/performance.md).
+constexpr uint64_t kWakeUpNs = 20'000;
 
 }  // namespace
 

@@ -20,7 +20,7 @@ import { NydusError } from '../base/errors.js'
 import { layout } from '../base/layout.js'
 
 /** Requests a lane handles between two native calls. */
-export const BATCH = 64
+export const BATCH = 8
 export const SLOT_SIZE = 1024
 /** Enough for a 1 MiB read of 4 KiB chunks, plus the two cut ones at its ends, plus holes. */
 export const MAX_EXTENTS = 264

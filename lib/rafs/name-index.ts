@@ -10,7 +10,7 @@
 /** Words: pairs of hash and position + 1; 0 is an empty pair. */
 const TABLE_WORDS = 1 << 17
 /** Folders that are known at a time. */
-const FOLDER_BITS = 9
+const FOLDER_BITS = 12
 const FOLDERS = 2 ** FOLDER_BITS
 /** Look-ups of one of so many names pay for a table. */
 const NAMES_PER_LOOKUP = 16
