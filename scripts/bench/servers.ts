@@ -165,10 +165,10 @@ export class Server {
   }
 
   async #listening(): Promise<void> {
-    for (let tries = 0; tries < 2000; tries++) {
+    for (let tries = 0; tries < 10_000; tries++) {
       if (this.#child.exitCode !== null) throw new Error(`${this.kind.name} ended: ${this.#stderr}`)
       if (listens(this.socket)) return
-      await sleep(5)
+      await sleep(1)
     }
     throw new Error(`${this.kind.name} does not listen on ${this.socket}: ${this.#stderr}`)
   }
