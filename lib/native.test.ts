@@ -1,4 +1,4 @@
-import { constants, crc32, deflateRawSync, deflateSync, gzipSync, inflateRawSync } from 'node:zlib'
+import { constants, crc32, deflateRawSync, gzipSync, inflateRawSync } from 'node:zlib'
 import { closeSync, ftruncateSync, openSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
@@ -112,9 +112,6 @@ t.test('every function refuses arguments of the wrong kind before it does anythi
     ['zstdDecompress', [bytes.subarray(0, 3), bytes.subarray(2)]],
     ['zstdCompress', [bytes, Buffer.alloc(10), 23]],
     ['zstdCompress', [bytes, Buffer.alloc(10), trap]],
-    ['inflate', [bytes, Buffer.alloc(10), 7]],
-    ['inflate', [bytes, Buffer.alloc(10), -7]],
-    ['inflate', [bytes, Buffer.alloc(10), 16]],
     ['zranInflate', [bytes, Buffer.alloc(32769), 0, 0, Buffer.alloc(10)]],
     ['zranInflate', [bytes, empty, 256, 0, Buffer.alloc(10)]],
     ['zranInflate', [bytes, empty, 0, 8, Buffer.alloc(10)]],
@@ -345,34 +342,6 @@ t.test('zstd', async t => {
     t.throws(() => native.zstdDecompress(sample(1000), out), corrupt)
     t.throws(() => native.zstdDecompress(empty, out), corrupt)
   })
-})
-
-t.test('inflate', async t => {
-  const plain = sample(100_000)
-  const streams: [name: string, stream: Buffer, windowBits: number][] = [
-    ['gzip', gzipSync(plain), 31],
-    ['zlib', deflateSync(plain), 15],
-    ['raw', deflateRawSync(plain), -15],
-  ]
-  for (const [name, stream, bits] of streams) {
-    const out = Buffer.alloc(plain.length + 1)
-    t.equal(native.inflate(stream, out, bits), plain.length, name)
-    t.ok(out.subarray(0, -1).equals(plain))
-    t.equal(native.inflate(stream, out.subarray(1), bits), plain.length, `${name}: a place that fits exactly`)
-    t.equal(
-      native.inflate(Buffer.concat([stream, sample(50)]), out, bits),
-      plain.length,
-      `${name}: bytes behind`,
-    )
-    t.throws(() => native.inflate(stream, out.subarray(2), bits), corrupt, `${name}: too small a place`)
-    for (const cut of [0, 1, stream.length >> 1, stream.length - 1])
-      t.throws(() => native.inflate(stream.subarray(0, cut), out, bits), corrupt, `${name}: cut to ${cut}`)
-    const damaged = Buffer.from(stream)
-    damaged[stream.length - 1] = (damaged[stream.length - 1] ?? 0) ^ 0xff
-    if (bits !== -15) t.throws(() => native.inflate(damaged, out, bits), corrupt, `${name}: wrong checksum`)
-  }
-  t.equal(native.inflate(gzipSync(empty), empty, 31), 0)
-  t.throws(() => native.inflate(sample(1000), Buffer.alloc(1000), 31), corrupt)
 })
 
 /** Deflate blocks by hand: bits as the format has them (RFC 1951), so that a block can start inside a byte. */

@@ -177,8 +177,6 @@ export interface Native {
   lz4Compress(src: Uint8Array, dst: Uint8Array): number
   zstdDecompress(src: Uint8Array, dst: Uint8Array): number
   zstdCompress(src: Uint8Array, dst: Uint8Array, level: number): number
-  /** One gzip member or zlib stream (`windowBits` as in zlib: 31 gzip, -15 raw). */
-  inflate(src: Uint8Array, dst: Uint8Array, windowBits: number): number
   /**
    * Random access into gzip: raw inflate of `src` with `dictionary` as history and the top `bits` bits of `byte`
    * still unread in front of it; continues over gzip members. Fills `dst` completely or throws CODEC_CORRUPT.

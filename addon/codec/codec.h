@@ -42,10 +42,6 @@ struct Levels {
 };
 Levels zstdLevels();
 
-// One gzip member (windowBits 16 + 8 … 16 + 15), zlib stream (8 … 15) or raw
-// deflate stream (-8 … -15), complete; bytes behind its end are ignored.
-Outcome inflate(Source src, Target dst, int windowBits);
-
 // Random access into gzip (RAFS "zran" windows): raw deflate that starts with
 // the top `bits` (0-7) bits of `byte` and goes on with `src`, with
 // `dictionary` (at most 32 KiB) as history. Where a gzip member ends, goes on

@@ -84,22 +84,6 @@ Napi::Value zstdCompress(const Napi::CallbackInfo& info) {
       sizeOf(info.Env(), "zstdCompress", codec::zstdCompress(src, dst, level)));
 }
 
-Napi::Value inflate(const Napi::CallbackInfo& info) {
-  const Arguments args(info, "inflate");
-  const auto windowBits =
-      static_cast<int>(args.integer(2, "windowBits", -15, 31));
-  const int window = windowBits < 0 ? -windowBits : windowBits % 16;
-  if (window < 8) {
-    args.refuse("windowBits must be -15 to -8, 8 to 15 or 24 to 31");
-  }
-  const Source src = buffer(args, 0, "src");
-  const Target dst = buffer(args, 1, "dst");
-  refuseOverlap(args, src, dst);
-  return Napi::Number::New(
-      info.Env(),
-      sizeOf(info.Env(), "inflate", codec::inflate(src, dst, windowBits)));
-}
-
 void zranInflate(const Napi::CallbackInfo& info) {
   const Arguments args(info, "zranInflate");
   const auto byte = static_cast<uint8_t>(args.integer(2, "byte", 0, 255));
@@ -128,7 +112,6 @@ void registerCodecs(Napi::Env env, Napi::Object exports) {
               Napi::Function::New<zstdDecompress>(env, "zstdDecompress"));
   exports.Set("zstdCompress",
               Napi::Function::New<zstdCompress>(env, "zstdCompress"));
-  exports.Set("inflate", Napi::Function::New<inflate>(env, "inflate"));
   exports.Set("zranInflate",
               Napi::Function::New<zranInflate>(env, "zranInflate"));
 }

@@ -52,27 +52,6 @@ class Inflater {
 
 }  // namespace
 
-Outcome inflate(Source src, Target dst, int windowBits) {
-  Inflater inflater(src, dst, windowBits);
-  if (!inflater.usable())
-    return {0, "windowBits is not one of zlib's"};
-  int status = Z_OK;
-  // Each round consumes or produces something, so the loop ends.
-  do {
-    status = inflater.run();
-  } while (status == Z_OK);
-  const size_t size = dst.size() - inflater.stream().avail_out;
-  if (status == Z_STREAM_END)
-    return {size};
-  if (status == Z_NEED_DICT)
-    return {0, "the stream wants a dictionary"};
-  if (status != Z_BUF_ERROR)
-    return {0, inflater.problem("not deflate data")};
-  return {0, inflater.stream().avail_in == 0
-                 ? "the stream is cut off"
-                 : "the stream holds more than expected"};
-}
-
 Outcome zranInflate(Source src,
                     Source dictionary,
                     uint8_t byte,

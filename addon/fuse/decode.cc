@@ -41,7 +41,8 @@ class Body {
   // UINT32_MAX when there is no NUL.
   [[nodiscard]] uint32_t nameLength(uint32_t at) const {
     const void* end = std::memchr(bytes_ + at, 0, available_ - at);
-    if (end == nullptr) return UINT32_MAX;
+    if (end == nullptr)
+      return UINT32_MAX;
     return static_cast<uint32_t>(static_cast<const std::byte*>(end) - bytes_ -
                                  at);
   }
@@ -63,11 +64,12 @@ Verdict takeName(const Body& body,
   if (length == UINT32_MAX) {
     return whole ? malformed(EINVAL) : malformed(tooLong);
   }
-  if (length == 0) return malformed(EINVAL);
-  if (length > kNameMax) return malformed(tooLong);
+  if (length == 0)
+    return malformed(EINVAL);
+  if (length > kNameMax)
+    return malformed(tooLong);
   slot.nameOffset = kInHeaderSize + at;
   slot.nameLength = length;
-  slot.nameHash = hashName(body.bytes() + at, length);
   return kToLane;
 }
 
@@ -80,7 +82,8 @@ Verdict takeArguments(ArgumentShape arguments,
       return kToLane;
     case ArgumentShape::kName: {
       const Verdict verdict = takeName(body, 0, whole, ENAMETOOLONG, slot);
-      if (verdict.action != Action::kLane) return verdict;
+      if (verdict.action != Action::kLane)
+        return verdict;
       if (std::memchr(body.bytes(), '/', slot.nameLength) != nullptr) {
         return malformed(ENOENT);
       }
@@ -129,17 +132,9 @@ Verdict takeArguments(ArgumentShape arguments,
 
 }  // namespace
 
-uint32_t hashName(const std::byte* name, size_t length) noexcept {
-  uint32_t hash = 0x811c9dc5;
-  for (size_t i = 0; i < length; i++) {
-    hash ^= static_cast<uint32_t>(name[i]);
-    hash *= 0x01000193;
-  }
-  return hash;
-}
-
 Verdict decode(const Taken& request, bool accepts, Slot& slot) noexcept {
-  if (request.copied < kInHeaderSize) return {Action::kDrop, 0, true};
+  if (request.copied < kInHeaderSize)
+    return {Action::kDrop, 0, true};
   const auto header = loadLe<InHeader>(request.raw);
   const OpcodeRule rule = ruleOf(header.opcode);
   const bool lengthOk =
@@ -157,20 +152,25 @@ Verdict decode(const Taken& request, bool accepts, Slot& slot) noexcept {
     default:
       break;
   }
-  if (request.writable < kOutHeaderSize) return {Action::kDrop, 0, true};
-  if (!lengthOk) return malformed(EINVAL);
-  if (!accepts && header.opcode != FUSE_INIT) return error(EIO);
-  if (rule.handling == Handling::kReadOnly) return error(EROFS);
-  if (rule.handling == Handling::kUnsupported) return error(ENOSYS);
+  if (request.writable < kOutHeaderSize)
+    return {Action::kDrop, 0, true};
+  if (!lengthOk)
+    return malformed(EINVAL);
+  if (!accepts && header.opcode != FUSE_INIT)
+    return error(EIO);
+  if (rule.handling == Handling::kReadOnly)
+    return error(EROFS);
+  if (rule.handling == Handling::kUnsupported)
+    return error(ENOSYS);
 
   // The header's length is what counts, whatever lies behind it.
   const uint32_t length = header.len - kInHeaderSize;
   const uint32_t copied = std::min(header.len, request.copied) - kInHeaderSize;
-  if (copied < rule.minArguments) return malformed(EINVAL);
+  if (copied < rule.minArguments)
+    return malformed(EINVAL);
   slot.opcode = header.opcode;
   slot.argLength = copied;
   slot.writable = request.writable - kOutHeaderSize;
-  slot.nameHash = 0;
   slot.nodeid = exact(header.nodeid);
   slot.offset = 0;
   slot.fh = 0;

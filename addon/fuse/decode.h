@@ -31,7 +31,4 @@ struct Verdict {
                              bool accepts,
                              Slot& slot) noexcept;
 
-// FNV-1a, 32 bits: the hash of names that lanes look up.
-[[nodiscard]] uint32_t hashName(const std::byte* name, size_t length) noexcept;
-
 }  // namespace nydus

@@ -11,9 +11,9 @@
 
 namespace nydus {
 
-// Requests that a lane takes at a time. With few, a guest gets the first replies
-// while the others are being answered, and neither waits for the other: 8 give
-// twice the metadata rate of 64 (docs/performance.md).
+// Requests that a lane takes at a time. With few, a guest gets the first
+// replies while the others are being answered, and neither waits for the other:
+// 8 give twice the metadata rate of 64 (docs/performance.md).
 constexpr uint32_t kBatch = 8;
 constexpr uint32_t kSlotSize = 1024;
 constexpr uint32_t kMaxExtents = 264;
@@ -42,7 +42,7 @@ struct Slot {
   uint32_t opcode;
   uint32_t argLength;
   uint32_t writable;
-  uint32_t nameHash;
+  uint32_t reserved;
   double ticket;
   double nodeid;
   double offset;
@@ -90,7 +90,7 @@ constexpr LayoutEntry kRingLayout[] = {
     {"slot.opcode", offsetof(Slot, opcode)},
     {"slot.argLength", offsetof(Slot, argLength)},
     {"slot.writable", offsetof(Slot, writable)},
-    {"slot.nameHash", offsetof(Slot, nameHash)},
+    {"slot.reserved", offsetof(Slot, reserved)},
     {"slot.ticket", offsetof(Slot, ticket)},
     {"slot.nodeid", offsetof(Slot, nodeid)},
     {"slot.offset", offsetof(Slot, offset)},

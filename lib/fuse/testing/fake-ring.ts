@@ -71,7 +71,6 @@ export class FakeRing {
     put('opcode', request.opcode)
     put('argLength', argLength)
     put('writable', request.writable ?? DEFAULT_WRITABLE)
-    put('nameHash', 0)
     put('ticket', request.ticket ?? 0)
     put('nodeid', request.nodeid ?? 1)
     put('offset', request.offset ?? 0)
