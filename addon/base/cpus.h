@@ -11,7 +11,8 @@ namespace nydus {
 [[nodiscard]] inline int availableCpus() noexcept {
   cpu_set_t set;
   CPU_ZERO(&set);
-  if (::sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+  if (::sched_getaffinity(0, sizeof set, &set) != 0)
+    return 1;
   const int count = CPU_COUNT(&set);
   return count > 0 ? count : 1;
 }
@@ -21,10 +22,12 @@ namespace nydus {
 class SpinPermit {
  public:
   SpinPermit() noexcept : granted_(spinning().fetch_add(1) < limit()) {
-    if (!granted_) spinning().fetch_sub(1);
+    if (!granted_)
+      spinning().fetch_sub(1);
   }
   ~SpinPermit() {
-    if (granted_) spinning().fetch_sub(1);
+    if (granted_)
+      spinning().fetch_sub(1);
   }
   SpinPermit(const SpinPermit&) = delete;
   SpinPermit& operator=(const SpinPermit&) = delete;

@@ -82,17 +82,17 @@ enum Opcode : uint32_t {
 // Where the fields of an operation's arguments go in a slot.
 enum class ArgumentShape : uint8_t {
   kNone,
-  kName,      // name
-  kGetattr,   // flags, fh
-  kOpen,      // flags
-  kRead,      // fh, offset, size
-  kRelease,   // fh, flags
-  kXattr,     // size, name
-  kListxattr, // size
-  kLseek,     // fh, offset, whence
-  kAccess,    // mask
-  kIoctl,     // fh, command
-  kHandle,    // fh
+  kName,       // name
+  kGetattr,    // flags, fh
+  kOpen,       // flags
+  kRead,       // fh, offset, size
+  kRelease,    // fh, flags
+  kXattr,      // size, name
+  kListxattr,  // size
+  kLseek,      // fh, offset, whence
+  kAccess,     // mask
+  kIoctl,      // fh, command
+  kHandle,     // fh
 };
 
 enum class Handling : uint8_t {
@@ -101,7 +101,7 @@ enum class Handling : uint8_t {
   kUnsupported,  // ENOSYS: sticky in the guest, so only where that is harmless
   kForget,       // counted, no reply
   kBatchForget,
-  kSilent,       // no reply exists; handed back
+  kSilent,  // no reply exists; handed back
 };
 
 struct OpcodeRule {

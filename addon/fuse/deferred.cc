@@ -6,7 +6,8 @@ namespace nydus {
 
 bool DeferredTable::add(uint64_t ticket, Deferred deferred) {
   const std::lock_guard lock(lock_);
-  if (waiting_.size() >= kMax) return false;
+  if (waiting_.size() >= kMax)
+    return false;
   waiting_.emplace(ticket, std::move(deferred));
   return true;
 }
@@ -14,7 +15,8 @@ bool DeferredTable::add(uint64_t ticket, Deferred deferred) {
 std::optional<Deferred> DeferredTable::remove(uint64_t ticket) {
   const std::lock_guard lock(lock_);
   const auto found = waiting_.find(ticket);
-  if (found == waiting_.end()) return std::nullopt;
+  if (found == waiting_.end())
+    return std::nullopt;
   std::optional<Deferred> out(std::move(found->second));
   waiting_.erase(found);
   return out;

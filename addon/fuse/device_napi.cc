@@ -24,7 +24,8 @@ namespace {
 constexpr double kMaxTicket = 9007199254740991.0;
 
 // Extents as a Float64Array of triples file, offset, length.
-std::vector<Extent> takeExtents(const Arguments& args, const Napi::Value& from) {
+std::vector<Extent> takeExtents(const Arguments& args,
+                                const Napi::Value& from) {
   if (!from.IsTypedArray() ||
       from.As<Napi::TypedArray>().TypedArrayType() != napi_float64_array) {
     args.refuse("extents must be a Float64Array");
@@ -62,19 +63,16 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
     const Napi::Function type = DefineClass(
         env, "Device",
         {
-            InstanceMethod<&DeviceObject::completeDeferred>(
-                "completeDeferred"),
+            InstanceMethod<&DeviceObject::completeDeferred>("completeDeferred"),
             InstanceMethod<&DeviceObject::wakeLanes>("wakeLanes"),
             InstanceMethod<&DeviceObject::lookupCount>("lookupCount"),
             InstanceMethod<&DeviceObject::deferredCount>("deferredCount"),
             InstanceMethod<&DeviceObject::counters>("counters"),
             InstanceMethod<&DeviceObject::stop>("stop"),
         });
-    Napi::Object object =
-        type.New({Napi::External<Parts>::New(env, &parts)});
+    Napi::Object object = type.New({Napi::External<Parts>::New(env, &parts)});
     object.DefineProperty(Napi::PropertyDescriptor::Value(
-        "id", Napi::Number::New(env, Unwrap(object)->id_),
-        napi_enumerable));
+        "id", Napi::Number::New(env, Unwrap(object)->id_), napi_enumerable));
     return object;
   }
 
@@ -90,7 +88,8 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   }
 
   ~DeviceObject() override {
-    if (device_ == nullptr) return;
+    if (device_ == nullptr)
+      return;
     DeviceRegistry::process().remove(id_);
     device_->stop();
     events_->close();
@@ -103,7 +102,8 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
     const auto status =
         static_cast<int32_t>(args.integer(1, "status", INT32_MIN, 0));
     std::vector<Extent> extents;
-    if (!info[2].IsUndefined()) extents = takeExtents(args, info[2]);
+    if (!info[2].IsUndefined())
+      extents = takeExtents(args, info[2]);
     if (!(ticket >= 0 && ticket <= kMaxTicket)) {
       return Napi::Boolean::New(info.Env(), false);
     }
@@ -170,9 +170,9 @@ class LaneObject : public Napi::ObjectWrap<LaneObject> {
     Parts& parts = *info[0].As<Napi::External<Parts>>().Data();
     device_ = parts.device;
     ring_ = Napi::Persistent(parts.ring);
-    lane_.emplace(device_->service(), *parts.port,
-                  std::span(reinterpret_cast<std::byte*>(parts.ring.Data()),
-                            kRingSize));
+    lane_.emplace(
+        device_->service(), *parts.port,
+        std::span(reinterpret_cast<std::byte*>(parts.ring.Data()), kRingSize));
   }
 
  private:
@@ -209,9 +209,10 @@ std::string takeText(const Arguments& args,
                      const Napi::Object& options,
                      const char* name) {
   const Napi::Value value = options.Get(name);
-  if (value.IsUndefined()) return {};
-  std::string text = value.IsString() ? value.As<Napi::String>().Utf8Value()
-                                      : std::string();
+  if (value.IsUndefined())
+    return {};
+  std::string text =
+      value.IsString() ? value.As<Napi::String>().Utf8Value() : std::string();
   if (text.empty() || text.find('\0') != std::string::npos) {
     args.refuse(std::string(name) + " must be a string that is not empty");
   }
@@ -220,8 +221,10 @@ std::string takeText(const Arguments& args,
 
 Napi::Value createVhostDevice(const Napi::CallbackInfo& info) {
   const Arguments args(info, "createVhostDevice");
-  if (!info[0].IsObject()) args.refuse("options must be an object");
-  if (!info[1].IsFunction()) args.refuse("onEvent must be a function");
+  if (!info[0].IsObject())
+    args.refuse("options must be an object");
+  if (!info[1].IsFunction())
+    args.refuse("onEvent must be a function");
   const auto object = info[0].As<Napi::Object>();
   DeviceOptions options;
   options.path = takeText(args, object, "path");
@@ -232,8 +235,8 @@ Napi::Value createVhostDevice(const Napi::CallbackInfo& info) {
   options.pollUs = takeNumber(args, object, "pollUs", 0, 1'000'000);
   std::string where = "the socket at " + options.path;
   if (const Napi::Value fd = object.Get("listenFd"); !fd.IsUndefined()) {
-    const int number = static_cast<int>(
-        takeNumber(args, object, "listenFd", 0, INT32_MAX));
+    const int number =
+        static_cast<int>(takeNumber(args, object, "listenFd", 0, INT32_MAX));
     options.listener = UniqueFd(number);
     where = "the inherited socket fd " + std::to_string(number);
   }
@@ -283,12 +286,12 @@ Napi::Value attachLane(const Napi::CallbackInfo& info) {
                 std::to_string(lane));
   }
   if (!port->attach()) {
-    throw makeError(info.Env(), "DEVICE_LANE_TAKEN", "EBUSY",
-                    "attachLane: lane " + std::to_string(lane) +
-                        " is attached already");
+    throw makeError(
+        info.Env(), "DEVICE_LANE_TAKEN", "EBUSY",
+        "attachLane: lane " + std::to_string(lane) + " is attached already");
   }
-  return LaneObject::make(info.Env(), {std::move(device), port,
-                                       info[2].As<Napi::Uint8Array>()});
+  return LaneObject::make(
+      info.Env(), {std::move(device), port, info[2].As<Napi::Uint8Array>()});
 }
 
 void quit(const Napi::CallbackInfo&) {
@@ -306,13 +309,11 @@ Napi::Value ringLayout(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void registerDevice(Napi::Env env, Napi::Object exports) {
-  exports.Set("createVhostDevice", Napi::Function::New<createVhostDevice>(
-                                       env, "createVhostDevice"));
-  exports.Set("attachLane",
-              Napi::Function::New<attachLane>(env, "attachLane"));
+  exports.Set("createVhostDevice",
+              Napi::Function::New<createVhostDevice>(env, "createVhostDevice"));
+  exports.Set("attachLane", Napi::Function::New<attachLane>(env, "attachLane"));
   exports.Set("quit", Napi::Function::New<quit>(env, "quit"));
-  exports.Set("ringLayout",
-              Napi::Function::New<ringLayout>(env, "ringLayout"));
+  exports.Set("ringLayout", Napi::Function::New<ringLayout>(env, "ringLayout"));
 }
 
 }  // namespace nydus

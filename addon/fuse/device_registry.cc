@@ -27,14 +27,16 @@ void DeviceRegistry::remove(uint32_t id) {
   std::shared_ptr<Device> last;  // dies after the lock is gone
   const std::lock_guard lock(lock_);
   const auto found = devices_.find(id);
-  if (found == devices_.end()) return;
+  if (found == devices_.end())
+    return;
   last = std::move(found->second);
   devices_.erase(found);
 }
 
 void DeviceRegistry::stopLanes() {
   const std::lock_guard lock(lock_);
-  for (const auto& [id, device] : devices_) device->stopLanes();
+  for (const auto& [id, device] : devices_)
+    device->stopLanes();
 }
 
 }  // namespace nydus

@@ -22,12 +22,14 @@ const char* nameOf(EventLevel level) {
 void deliver(Napi::Env env, Napi::Function listener, DeviceEvent* raw) {
   const std::unique_ptr<DeviceEvent> event(raw);
   // Without an environment, the queue is emptied at its end.
-  if (env == nullptr || listener.IsEmpty()) return;
+  if (env == nullptr || listener.IsEmpty())
+    return;
   Napi::Object object = Napi::Object::New(env);
   object.Set("level", nameOf(event->level));
   object.Set("kind", event->kind);
   object.Set("message", event->message);
-  if (event->queue >= 0) object.Set("queue", event->queue);
+  if (event->queue >= 0)
+    object.Set("queue", event->queue);
   listener.Call({object});
 }
 
@@ -38,8 +40,7 @@ std::shared_ptr<EventQueue> EventQueue::make(Napi::Env env,
   auto queue = std::make_shared<EventQueue>();
   // The finalizer runs when the environment goes, or after close().
   queue->function_ = Napi::ThreadSafeFunction::New(
-      env, listener, "nydus device events", kCapacity, 1,
-      [queue](Napi::Env) {
+      env, listener, "nydus device events", kCapacity, 1, [queue](Napi::Env) {
         const std::lock_guard lock(queue->lock_);
         queue->open_ = false;
       });
@@ -50,7 +51,8 @@ std::shared_ptr<EventQueue> EventQueue::make(Napi::Env env,
 
 void EventQueue::push(DeviceEvent event) noexcept {
   const std::lock_guard lock(lock_);
-  if (!open_) return;
+  if (!open_)
+    return;
   auto owned = std::make_unique<DeviceEvent>(std::move(event));
   if (function_.NonBlockingCall(owned.get(), deliver) == napi_ok) {
     (void)owned.release();  // deliver() has it
@@ -61,7 +63,8 @@ void EventQueue::push(DeviceEvent event) noexcept {
 
 void EventQueue::close() noexcept {
   const std::lock_guard lock(lock_);
-  if (!open_) return;
+  if (!open_)
+    return;
   open_ = false;
   function_.Release();
 }

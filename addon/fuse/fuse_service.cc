@@ -22,10 +22,12 @@ bool FuseService::completeDeferred(uint64_t ticket,
     return false;
   }
   ReplyBody body;
-  if (status > 0 || status < kLowestError) status = -EIO;
+  if (status > 0 || status < kLowestError)
+    status = -EIO;
   for (const Extent& extent :
        extents.empty() ? std::span<const Extent>(request->extents) : extents) {
-    if (status != 0) break;
+    if (status != 0)
+      break;
     if (!body.addExtent(extent, {})) {
       counters_.badReplies.add();
       status = -EIO;

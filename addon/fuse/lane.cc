@@ -36,16 +36,21 @@ int Lane::turn(uint32_t completed) {
   deferred_ = false;
   finishBatch(completed);
   for (;;) {
-    if (port_.stopped()) return -1;
-    if (port_.takeMail()) return 0;
+    if (port_.stopped())
+      return -1;
+    if (port_.takeMail())
+      return 0;
     refreshQueues();
     const bool took = fill();
-    if (batch_ != 0) return static_cast<int>(batch_);
+    if (batch_ != 0)
+      return static_cast<int>(batch_);
     // What was taken may have been for native code only.
-    if (took) continue;
+    if (took)
+      continue;
     // The lane tells the yard what to fetch once the batch is handed over, so
     // it cannot be kept waiting for another request.
-    if (deferred_) return 0;
+    if (deferred_)
+      return 0;
     waitForWork();
   }
 }
@@ -54,7 +59,8 @@ void Lane::finishBatch(uint32_t completed) {
   size_t begin = 0;
   while (begin < batch_) {
     size_t end = begin + 1;
-    while (end < batch_ && open_[end].queue == open_[begin].queue) end++;
+    while (end < batch_ && open_[end].queue == open_[begin].queue)
+      end++;
     finishRun(begin, end, completed);
     begin = end;
   }
@@ -81,7 +87,8 @@ void Lane::finishRun(size_t begin, size_t end, uint32_t completed) {
   size_t written = 0;
   uint64_t bytes = 0;
   for (size_t i = 0; left > 0; i++) {
-    if ((mine >> i & 1) == 0) continue;
+    if ((mine >> i & 1) == 0)
+      continue;
     bytes += answer(slots[i], slots[i] < completed);
     indices[written++] = open_[slots[i]].index;
     const auto done = std::span(indices).first(written);
@@ -123,7 +130,8 @@ uint64_t Lane::answer(size_t slot, bool answered) {
 int32_t Lane::buildBody(size_t slot, Effect& effect) {
   const Slot& reply = slotAt(slot);
   const int32_t status = reply.status;
-  if (status < 0 && status >= kLowestError) return status;
+  if (status < 0 && status >= kLowestError)
+    return status;
   const uint32_t kind = reply.kind;
   const uint32_t length = reply.length;
   const uint32_t extentCount = reply.extentCount;
@@ -187,10 +195,12 @@ bool Lane::defer(size_t slot) {
 
 void Lane::refreshQueues() {
   const uint64_t changes = port_.changes();
-  if (changes == seenChanges_) return;
+  if (changes == seenChanges_)
+    return;
   seenChanges_ = changes;
   queues_ = port_.queues();
-  for (const LanePort::Entry& entry : queues_) entry.queue->disarm();
+  for (const LanePort::Entry& entry : queues_)
+    entry.queue->disarm();
 }
 
 // Takes from all queues until the batch is full.
@@ -201,12 +211,15 @@ bool Lane::fill() {
     const size_t at = (next_ + i) % count;
     RequestQueue& queue = *queues_[at].queue;
     const size_t taken = queue.take(std::span(taken_).first(kBatch - batch_));
-    for (size_t k = 0; k < taken; k++) accept(queue, at, taken_[k]);
+    for (size_t k = 0; k < taken; k++)
+      accept(queue, at, taken_[k]);
     natives_.flush(queue);
     took = took || taken != 0;
   }
-  if (count != 0) next_ = (next_ + 1) % count;
-  if (batch_ == 0) return took;
+  if (count != 0)
+    next_ = (next_ + 1) % count;
+  if (batch_ == 0)
+    return took;
   const uint64_t ticket = service_.tickets(batch_);
   for (size_t i = 0; i < batch_; i++) {
     open_[i].ticket = ticket + i;
@@ -232,7 +245,8 @@ void Lane::accept(RequestQueue& queue, size_t queueAt, const Taken& request) {
   if (open.opcode == FUSE_INIT) {
     open.epoch = session.begin();
   } else {
-    if (open.opcode == FUSE_DESTROY) session.end();
+    if (open.opcode == FUSE_DESTROY)
+      session.end();
     open.epoch = session.epoch();
   }
   batch_++;

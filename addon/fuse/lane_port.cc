@@ -21,7 +21,8 @@ void LanePort::setQueue(uint32_t tag, std::shared_ptr<RequestQueue> queue) {
 std::vector<LanePort::Entry> LanePort::queues() const {
   std::vector<Entry> out;
   const std::lock_guard lock(lock_);
-  for (const auto& [tag, queue] : queues_) out.push_back({tag, queue});
+  for (const auto& [tag, queue] : queues_)
+    out.push_back({tag, queue});
   return out;
 }
 

@@ -37,17 +37,21 @@ void Lane::waitForWork() {
   if (budget != 0) {
     const SpinPermit permit;
     looked = static_cast<bool>(permit);
-    if (looked && poll(start, budget)) return;
+    if (looked && poll(start, budget))
+      return;
   }
-  if (!armAll()) sleep();
-  for (const LanePort::Entry& entry : queues_) entry.queue->disarm();
+  if (!armAll())
+    sleep();
+  for (const LanePort::Entry& entry : queues_)
+    entry.queue->disarm();
   pollBudget_.slept(nowNs() - start, looked);
 }
 
 // True: there is something to do. The guest need not tell us meanwhile.
 bool Lane::poll(uint64_t start, uint64_t budget) {
   service_.counters().polls.add();
-  for (const LanePort::Entry& entry : queues_) entry.queue->beginPoll();
+  for (const LanePort::Entry& entry : queues_)
+    entry.queue->beginPoll();
   bool found = false;
   for (uint64_t now = start; !found && now - start < budget;) {
     for (int i = 0; i < kLooks && !found; i++) {
@@ -56,7 +60,8 @@ bool Lane::poll(uint64_t start, uint64_t budget) {
       }
       pause();
     }
-    if (interrupted()) break;
+    if (interrupted())
+      break;
     const uint64_t later = nowNs();
     if (!found && later - now > kPreempted) {
       pollBudget_.giveWay();
@@ -64,7 +69,8 @@ bool Lane::poll(uint64_t start, uint64_t budget) {
     }
     now = later;
   }
-  for (const LanePort::Entry& entry : queues_) entry.queue->endPoll();
+  for (const LanePort::Entry& entry : queues_)
+    entry.queue->endPoll();
   if (found) {
     service_.counters().pollHits.add();
     pollBudget_.found();
@@ -84,7 +90,8 @@ bool Lane::armAll() {
 void Lane::sleep() {
   int timeoutMs = -1;
   for (const LanePort::Entry& entry : queues_) {
-    if (entry.queue->mustPoll()) timeoutMs = kUnkickedMs;
+    if (entry.queue->mustPoll())
+      timeoutMs = kUnkickedMs;
   }
   service_.counters().sleeps.add();
   std::array<Waiter::Ready, 80> ready;

@@ -31,22 +31,26 @@ void NativeAnswers::add(const Taken& request, const Verdict& verdict) noexcept {
 }
 
 void NativeAnswers::flush(RequestQueue& queue) {
-  if (count_ == 0) return;
+  if (count_ == 0)
+    return;
   const uint64_t mine = queue.claim(std::span(indices_).first(count_));
   size_t kept = 0;
   for (size_t i = 0; i < count_; i++) {
-    if ((mine >> i & 1) == 0) continue;
+    if ((mine >> i & 1) == 0)
+      continue;
     carryOut(queue, *requests_[i], verdicts_[i]);
     indices_[kept++] = indices_[i];
   }
-  if (kept != 0) queue.finish(std::span(indices_).first(kept));
+  if (kept != 0)
+    queue.finish(std::span(indices_).first(kept));
   count_ = 0;
 }
 
 void NativeAnswers::carryOut(RequestQueue& queue,
                              const Taken& request,
                              const Verdict& verdict) {
-  if (verdict.malformed) service_.counters().malformed.add();
+  if (verdict.malformed)
+    service_.counters().malformed.add();
   switch (verdict.action) {
     case Action::kForget:
       forget(loadLe<InHeader>(request.raw).nodeid,
@@ -66,7 +70,8 @@ void NativeAnswers::carryOut(RequestQueue& queue,
 void NativeAnswers::forget(uint64_t nodeid, uint64_t count) {
   service_.counters().forgets.add();
   const uint64_t tooMany = service_.session().forget(nodeid, count);
-  if (tooMany != 0) service_.counters().forgetsTooMany.add(tooMany);
+  if (tooMany != 0)
+    service_.counters().forgetsTooMany.add(tooMany);
 }
 
 void NativeAnswers::forgetMany(RequestQueue& queue, const Taken& request) {
@@ -84,7 +89,8 @@ void NativeAnswers::forgetMany(RequestQueue& queue, const Taken& request) {
     for (size_t i = 0; i < got / sizeof(ForgetOne); i++) {
       forget(part[i].nodeid, part[i].lookups);
     }
-    if (got < bytes.size()) return;
+    if (got < bytes.size())
+      return;
     offset += got;
     left -= want;
   }

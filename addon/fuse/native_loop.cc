@@ -34,7 +34,8 @@ void NativeLoop::run() {
       busy = entry.queue->arm() || busy;
       unkicked = unkicked || entry.queue->mustPoll();
     }
-    if (busy) continue;
+    if (busy)
+      continue;
     std::array<Waiter::Ready, 4> ready;
     const size_t count = port_.waiter().wait(ready, unkicked ? 1 : -1);
     for (size_t i = 0; i < count; i++) {
@@ -52,7 +53,8 @@ bool NativeLoop::serve(RequestQueue& queue) {
   for (size_t i = 0; i < taken; i++) {
     // virtio 1.2 §5.11.6.2: FORGET and INTERRUPT only; others are refused.
     Verdict verdict = decode(taken_[i], true, scratch_);
-    if (verdict.action == Action::kLane) verdict = {Action::kError, -EIO, true};
+    if (verdict.action == Action::kLane)
+      verdict = {Action::kError, -EIO, true};
     natives_.add(taken_[i], verdict);
   }
   natives_.flush(queue);

@@ -20,7 +20,8 @@ bool isOffset(double offset) {
 }  // namespace
 
 void ReplyBody::addBytes(std::span<const std::byte> bytes) {
-  if (bytes.empty()) return;
+  if (bytes.empty())
+    return;
   Piece piece;
   piece.data = bytes.data();
   piece.length = static_cast<uint32_t>(bytes.size());
@@ -29,18 +30,22 @@ void ReplyBody::addBytes(std::span<const std::byte> bytes) {
 
 bool ReplyBody::addExtent(const Extent& extent,
                           std::span<const std::byte> arena) {
-  if (extent.length == 0) return true;
+  if (extent.length == 0)
+    return true;
   Piece piece;
   piece.length = extent.length;
   if (extent.file != kFileZero) {
-    if (!isOffset(extent.offset)) return false;
+    if (!isOffset(extent.offset))
+      return false;
     piece.offset = static_cast<uint64_t>(extent.offset);
     if (extent.file == kFileArena) {
-      if (!fits(piece.offset, piece.length, arena.size())) return false;
+      if (!fits(piece.offset, piece.length, arena.size()))
+        return false;
       piece.data = arena.data() + piece.offset;
     } else {
       const FileRef* found = file(extent.file);
-      if (found == nullptr) return false;
+      if (found == nullptr)
+        return false;
       piece.data = found->data(piece.offset, piece.length);
       piece.fd = found->fd();
     }
@@ -52,10 +57,12 @@ bool ReplyBody::addExtent(const Extent& extent,
 const FileRef* ReplyBody::file(uint32_t id) {
   for (size_t i = 0; i < std::min(files_.size(), kRecent); i++) {
     const auto& [known, ref] = files_[files_.size() - 1 - i];
-    if (known == id) return &ref;
+    if (known == id)
+      return &ref;
   }
   FileRef ref = FileRegistry::process().acquire(id);
-  if (!ref) return nullptr;
+  if (!ref)
+    return nullptr;
   return &files_.emplace_back(id, std::move(ref)).second;
 }
 

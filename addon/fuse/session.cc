@@ -54,13 +54,15 @@ std::atomic<uint64_t>& Session::counter(uint64_t slot) const noexcept {
 }
 
 void Session::addLookups(Epoch epoch, uint64_t slot, uint64_t count) noexcept {
-  if (slot >= kMountSlots || epoch != this->epoch()) return;
+  if (slot >= kMountSlots || epoch != this->epoch())
+    return;
   counter(slot).fetch_add(count, std::memory_order_relaxed);
 }
 
 uint64_t Session::forget(uint64_t nodeid, uint64_t count) noexcept {
   // The root is never looked up, and yet a guest may forget it.
-  if (nodeid == kRootNode || nodeid > kMaxExact) return 0;
+  if (nodeid == kRootNode || nodeid > kMaxExact)
+    return 0;
   std::atomic<uint64_t>& held = counter(nodeid >> kInodeBits);
   uint64_t now = held.load(std::memory_order_relaxed);
   uint64_t left = 0;

@@ -54,10 +54,10 @@ bool ResidentBudget::admitNew(Windows& windows,
   const uint64_t first = offset > start ? (offset - start) / kPage : 0;
   // The page behind the last one of a window is the first of the next window.
   const bool goesOn =
-      first != 0 ? wanted.nextPage.load(std::memory_order_relaxed) == first
-                 : window > 0 && windows.windows_[window - 1].nextPage.load(
-                                     std::memory_order_relaxed) ==
-                                     Windows::kPages;
+      first != 0
+          ? wanted.nextPage.load(std::memory_order_relaxed) == first
+          : window > 0 && windows.windows_[window - 1].nextPage.load(
+                              std::memory_order_relaxed) == Windows::kPages;
   const bool whole = length >= kLargeRead || goesOn;
   if (!whole && full_.load(std::memory_order_relaxed)) {
     const uint64_t end = std::min(offset + length - start, Windows::kSize);

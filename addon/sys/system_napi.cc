@@ -89,8 +89,8 @@ void registerSystem(Napi::Env env, Napi::Object exports) {
               Napi::Function::New<getFileLimit>(env, "getFileLimit"));
   exports.Set("setFileLimit",
               Napi::Function::New<setFileLimit>(env, "setFileLimit"));
-  exports.Set("dropProgramPages", Napi::Function::New<dropProgramPages>(
-                                      env, "dropProgramPages"));
+  exports.Set("dropProgramPages",
+              Napi::Function::New<dropProgramPages>(env, "dropProgramPages"));
   exports.Set("mount", Napi::Function::New<mount>(env, "mount"));
   exports.Set("umount", Napi::Function::New<umount>(env, "umount"));
 }

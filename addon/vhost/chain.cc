@@ -20,8 +20,10 @@ const char* ChainWalker::walk(const RingMemory& ring,
     if ((descriptor.flags & kDescriptorIndirect) != 0) {
       return walkTable(memory, descriptor, ring.size(), out);
     }
-    if (const char* problem = append(memory, descriptor, out)) return problem;
-    if ((descriptor.flags & kDescriptorNext) == 0) return nullptr;
+    if (const char* problem = append(memory, descriptor, out))
+      return problem;
+    if ((descriptor.flags & kDescriptorNext) == 0)
+      return nullptr;
     if (descriptor.next >= ring.size()) {
       return "a descriptor's next is outside the table";
     }
@@ -32,7 +34,8 @@ const char* ChainWalker::walk(const RingMemory& ring,
 
 void ChainWalker::prefetch(const GuestMemory& memory,
                            const Descriptor& first) noexcept {
-  if ((first.flags & kDescriptorIndirect) == 0) return;
+  if ((first.flags & kDescriptorIndirect) == 0)
+    return;
   // Four lines hold 16 descriptors: the whole chain of a small request.
   const GuestMemory::Slice table =
       memory.slice(first.address, std::min<uint32_t>(first.length, 256), hint_);
@@ -45,7 +48,8 @@ const char* ChainWalker::walkTable(const GuestMemory& memory,
                                    const Descriptor& holder,
                                    uint16_t ringSize,
                                    Chain& out) {
-  if (!indirect_) return "an indirect descriptor was not negotiated";
+  if (!indirect_)
+    return "an indirect descriptor was not negotiated";
   if ((holder.flags & kDescriptorNext) != 0) {
     return "an indirect descriptor has a next";
   }
@@ -62,7 +66,8 @@ const char* ChainWalker::walkTable(const GuestMemory& memory,
   if (table == nullptr) {
     return "an indirect table is not within one memory region";
   }
-  if (table_.size() < count) table_.resize(count);
+  if (table_.size() < count)
+    table_.resize(count);
   copyOnce(table_.data(), table, holder.length);
   uint32_t at = 0;
   for (uint32_t budget = count; budget > 0; budget--) {
@@ -70,8 +75,10 @@ const char* ChainWalker::walkTable(const GuestMemory& memory,
     if ((descriptor.flags & kDescriptorIndirect) != 0) {
       return "an indirect table holds another";
     }
-    if (const char* problem = append(memory, descriptor, out)) return problem;
-    if ((descriptor.flags & kDescriptorNext) == 0) return nullptr;
+    if (const char* problem = append(memory, descriptor, out))
+      return problem;
+    if ((descriptor.flags & kDescriptorNext) == 0)
+      return nullptr;
     if (descriptor.next >= count) {
       return "a descriptor's next is outside its indirect table";
     }
@@ -108,7 +115,8 @@ const char* ChainWalker::append(const GuestMemory& memory,
       last->length += length;
     } else {
       out.spans.push_back({found.host, address, length});
-      if (!writable) out.readableSpans++;
+      if (!writable)
+        out.readableSpans++;
     }
     (writable ? out.writable : out.readable) += length;
     address += length;

@@ -16,10 +16,12 @@ constexpr size_t kHeaderSize = sizeof(MessageHeader);
 }  // namespace
 
 Channel::State Channel::read() {
-  if (have_ == 0) message_ = Message();
+  if (have_ == 0)
+    message_ = Message();
   if (have_ < kHeaderSize) {
     const State state = readHeader();
-    if (state != State::kMessage) return state;
+    if (state != State::kMessage)
+      return state;
   }
   while (have_ < kHeaderSize + message_.header.size) {
     const size_t done = have_ - kHeaderSize;
@@ -27,9 +29,11 @@ Channel::State Channel::read() {
     // by the kernel.
     const ssize_t n = ::recv(socket_.get(), message_.payload.data() + done,
                              message_.header.size - done, MSG_DONTWAIT);
-    if (n == 0) return State::kClosed;
+    if (n == 0)
+      return State::kClosed;
     if (n < 0) {
-      if (errno == EINTR) continue;
+      if (errno == EINTR)
+        continue;
       return errno == EAGAIN ? State::kWaiting : State::kClosed;
     }
     have_ += static_cast<size_t>(n);
@@ -44,17 +48,20 @@ Channel::State Channel::readHeader() {
   while (have_ < kHeaderSize) {
     const std::span<std::byte> rest = std::span(bytes).subspan(have_);
     // Descriptors come with the first byte of a message.
-    const ssize_t n =
-        have_ == 0 ? receiveFirst(rest)
-                   : ::recv(socket_.get(), rest.data(), rest.size(),
-                            MSG_DONTWAIT);
-    if (!problem_.empty()) return State::kBroken;
-    if (n == 0) return State::kClosed;
+    const ssize_t n = have_ == 0 ? receiveFirst(rest)
+                                 : ::recv(socket_.get(), rest.data(),
+                                          rest.size(), MSG_DONTWAIT);
+    if (!problem_.empty())
+      return State::kBroken;
+    if (n == 0)
+      return State::kClosed;
     if (n < 0) {
-      if (errno == EINTR) continue;
+      if (errno == EINTR)
+        continue;
       return errno == EAGAIN ? State::kWaiting : State::kClosed;
     }
-    if (have_ == 0) startedAt_ = std::chrono::steady_clock::now();
+    if (have_ == 0)
+      startedAt_ = std::chrono::steady_clock::now();
     have_ += static_cast<size_t>(n);
     std::memcpy(&message_.header, bytes.data(), kHeaderSize);
   }
@@ -84,7 +91,8 @@ ssize_t Channel::receiveFirst(std::span<std::byte> to) {
   header.msg_controllen = control.size();
   const ssize_t n =
       ::recvmsg(socket_.get(), &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-  if (n < 0) return n;
+  if (n < 0)
+    return n;
   for (cmsghdr* item = CMSG_FIRSTHDR(&header); item != nullptr;
        item = CMSG_NXTHDR(&header, item)) {
     if (item->cmsg_level != SOL_SOCKET || item->cmsg_type != SCM_RIGHTS) {
@@ -112,7 +120,8 @@ Channel::State Channel::broken(std::string problem) {
 
 std::optional<std::chrono::steady_clock::time_point> Channel::partialSince()
     const noexcept {
-  if (have_ == 0) return std::nullopt;
+  if (have_ == 0)
+    return std::nullopt;
   return startedAt_;
 }
 
@@ -120,7 +129,8 @@ bool Channel::reply(uint32_t request,
                     std::span<const std::byte> payload,
                     int fd) {
   std::array<std::byte, kHeaderSize + kMaxPayload> bytes;
-  if (payload.size() > kMaxPayload) return false;
+  if (payload.size() > kMaxPayload)
+    return false;
   const MessageHeader header{request, kFlagVersion | kFlagReply,
                              static_cast<uint32_t>(payload.size())};
   std::memcpy(bytes.data(), &header, kHeaderSize);
@@ -144,7 +154,8 @@ bool Channel::reply(uint32_t request,
   for (;;) {
     const ssize_t n =
         ::sendmsg(socket_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && errno == EINTR)
+      continue;
     // A reply is far smaller than the buffer of a socket whose peer reads.
     return n == static_cast<ssize_t>(vector.iov_len);
   }

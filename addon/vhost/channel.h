@@ -43,9 +43,7 @@ class Channel {
   // Reads what is there, up to the end of one message.
   State read();
   [[nodiscard]] Message& message() noexcept { return message_; }
-  [[nodiscard]] const std::string& problem() const noexcept {
-    return problem_;
-  }
+  [[nodiscard]] const std::string& problem() const noexcept { return problem_; }
   // Since when a message has been incomplete.
   [[nodiscard]] std::optional<std::chrono::steady_clock::time_point>
   partialSince() const noexcept;

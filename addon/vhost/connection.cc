@@ -29,16 +29,19 @@ Connection::~Connection() {
 std::optional<std::chrono::steady_clock::time_point> Connection::deadline()
     const noexcept {
   const auto since = channel_.partialSince();
-  if (!since) return std::nullopt;
+  if (!since)
+    return std::nullopt;
   return *since + host_.options.messageLimit;
 }
 
 void Connection::fail() {
-  for (const auto& ring : rings_) ring->fail();
+  for (const auto& ring : rings_)
+    ring->fail();
 }
 
 void Connection::complain(std::string message) {
-  if (complaints_ >= kMaxComplaints) return;
+  if (complaints_ >= kMaxComplaints)
+    return;
   complaints_++;
   host_.options.event(
       {EventLevel::kWarn, "protocol", "front-end: " + std::move(message)});
@@ -56,7 +59,8 @@ bool Connection::serve() {
         lastWords_ = channel_.problem();
         return false;
       case Channel::State::kMessage:
-        if (!handle(channel_.message())) return false;
+        if (!handle(channel_.message()))
+          return false;
     }
   }
   return true;
@@ -73,8 +77,7 @@ bool Connection::handle(Message& message) {
       message.header.size > rule->maxSize) {
     return acknowledge(message, *rule,
                        Failure{"its payload has " +
-                               std::to_string(message.header.size) +
-                               " bytes"});
+                               std::to_string(message.header.size) + " bytes"});
   }
   if (message.fds.size() < rule->fds) {
     return acknowledge(message, *rule, Failure{"its descriptor is missing"});
@@ -87,17 +90,20 @@ bool Connection::acknowledge(const Message& message,
                              const RequestRule& rule,
                              const Status& status) {
   const std::string what = std::string(rule.name) + ": " + status.reason();
-  if (!status) complain(what);
+  if (!status)
+    complain(what);
   const bool wanted = !rule.ownReply &&
                       (message.header.flags & kFlagNeedReply) != 0 &&
                       (protocolFeatures_ & kProtocolReplyAck) != 0;
   if (wanted) {
-    if (answer64(message, status ? 0 : 1)) return true;
+    if (answer64(message, status ? 0 : 1))
+      return true;
     lastWords_ = "the front-end does not read its replies";
     return false;
   }
   // There is no other way to tell the front-end that it failed.
-  if (!status) lastWords_ = what;
+  if (!status)
+    lastWords_ = what;
   return static_cast<bool>(status);
 }
 

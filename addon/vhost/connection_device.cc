@@ -30,10 +30,12 @@ Status Connection::setFeatures(uint64_t features) {
   // May come while rings run, when a migration switches the log: the rings go
   // on with what they started with.
   updateLog();
-  if ((features & kFeatureProtocol) != 0) return Done{};
+  if ((features & kFeatureProtocol) != 0)
+    return Done{};
   for (const auto& ring : rings_) {
     Status status = ring->setEnabled(true, context_);
-    if (!status) return status;
+    if (!status)
+      return status;
   }
   return Done{};
 }
@@ -63,7 +65,8 @@ Status Connection::resetOwner() {
   owned_ = false;
   for (const auto& ring : rings_) {
     const Status status = ring->setEnabled(false, context_);
-    if (!status) return status;
+    if (!status)
+      return status;
   }
   return Done{};
 }
@@ -73,7 +76,8 @@ Status Connection::resetDevice() {
   for (const auto& ring : rings_) {
     ring->abandon(true);
     const Status status = ring->setEnabled(false, context_);
-    if (!status) return status;
+    if (!status)
+      return status;
   }
   host_.service.session().end();
   status_ = 0;
@@ -83,7 +87,8 @@ Status Connection::resetDevice() {
 }
 
 Status Connection::setStatus(uint64_t status) {
-  if (status == 0) return resetDevice();
+  if (status == 0)
+    return resetDevice();
   status_ = status;
   return Done{};
 }

@@ -19,7 +19,8 @@ constexpr milliseconds kPinsSlice{1};
 // Rings look their areas up again; requests in flight keep the old table.
 void Connection::useMemory(GuestMemory::Table table) {
   context_.memory = std::move(table);
-  for (const auto& ring : rings_) ring->setMemory(context_.memory);
+  for (const auto& ring : rings_)
+    ring->setMemory(context_.memory);
 }
 
 // The acknowledgement says that nobody touches the old regions any more.
@@ -39,7 +40,8 @@ Status Connection::setMemoryTable(Message& message) {
       message.payload.size() !=
           sizeof header + header.count * sizeof(RegionSpec) ||
       message.fds.size() != header.count) {
-    if (message.fds.empty() && header.count > 0) reportMissingMemory();
+    if (message.fds.empty() && header.count > 0)
+      reportMissingMemory();
     return Failure{std::to_string(header.count) + " regions in " +
                    std::to_string(message.payload.size()) + " bytes with " +
                    std::to_string(message.fds.size()) + " descriptors"};
@@ -49,11 +51,13 @@ Status Connection::setMemoryTable(Message& message) {
     const auto spec = loadLe<RegionSpec>(
         message.payload.data() + sizeof header + i * sizeof(RegionSpec));
     auto region = GuestRegion::map(spec, std::move(message.fds[i]));
-    if (!region) return region.failure();
+    if (!region)
+      return region.failure();
     regions.push_back(*region);
   }
   auto table = GuestMemory::make(std::move(regions));
-  if (!table) return table.failure();
+  if (!table)
+    return table.failure();
   replaceMemory(*table);
   return Done{};
 }
@@ -62,9 +66,11 @@ Status Connection::addRegion(Message& message) {
   const auto request = message.as<MemoryRegion>();
   auto region =
       GuestRegion::map(request.region, std::move(message.fds.front()));
-  if (!region) return region.failure();
+  if (!region)
+    return region.failure();
   auto table = GuestMemory::with(*context_.memory, *region);
-  if (!table) return table.failure();
+  if (!table)
+    return table.failure();
   useMemory(*table);
   return Done{};
 }
@@ -72,16 +78,17 @@ Status Connection::addRegion(Message& message) {
 Status Connection::removeRegion(const Message& message) {
   const auto request = message.as<MemoryRegion>();
   auto table = GuestMemory::without(*context_.memory, request.region);
-  if (!table) return table.failure();
+  if (!table)
+    return table.failure();
   replaceMemory(*table);
   return Done{};
 }
 
 Status Connection::setLogBase(Message& message) {
   const auto request = message.as<LogDescription>();
-  auto log = DirtyLog::map(request.size, request.offset,
-                           std::move(message.fds.front()),
-                           context_.memory->end());
+  auto log =
+      DirtyLog::map(request.size, request.offset,
+                    std::move(message.fds.front()), context_.memory->end());
   if (!log) {
     complain("SET_LOG_BASE: " + log.reason());
     return answer64(message, 1);
@@ -94,7 +101,8 @@ Status Connection::setLogBase(Message& message) {
 void Connection::updateLog() {
   const bool on = (context_.features & kFeatureLogAll) != 0;
   context_.log = on ? log_ : nullptr;
-  for (const auto& ring : rings_) ring->setLog(context_.log);
+  for (const auto& ring : rings_)
+    ring->setLog(context_.log);
 }
 
 void Connection::reportMissingMemory() {

@@ -17,7 +17,8 @@ Failure atRing(uint64_t index, const std::string& reason) {
 
 // Whose index a failure should name.
 Status named(uint64_t index, Status status) {
-  if (status) return status;
+  if (status)
+    return status;
   return atRing(index, status.reason());
 }
 
@@ -30,15 +31,18 @@ Ring* Connection::ringAt(uint64_t index) noexcept {
 Status Connection::setRingSize(const Message& message) {
   const auto state = message.as<VringState>();
   Ring* ring = ringAt(state.index);
-  if (ring == nullptr) return noSuchRing(state.index);
+  if (ring == nullptr)
+    return noSuchRing(state.index);
   return named(state.index, ring->setSize(state.num, context_));
 }
 
 Status Connection::setRingAddresses(const Message& message) {
   const auto request = message.as<VringAddress>();
   Ring* ring = ringAt(request.index);
-  if (ring == nullptr) return noSuchRing(request.index);
-  if (context_.memory->empty()) reportMissingMemory();
+  if (ring == nullptr)
+    return noSuchRing(request.index);
+  if (context_.memory->empty())
+    reportMissingMemory();
   RingAddresses addresses;
   addresses.descriptors = request.descriptors;
   addresses.used = request.used;
@@ -51,14 +55,16 @@ Status Connection::setRingAddresses(const Message& message) {
 Status Connection::setRingBase(const Message& message) {
   const auto state = message.as<VringState>();
   Ring* ring = ringAt(state.index);
-  if (ring == nullptr) return noSuchRing(state.index);
+  if (ring == nullptr)
+    return noSuchRing(state.index);
   return named(state.index, ring->setBase(state.num));
 }
 
 Status Connection::getRingBase(const Message& message) {
   auto state = message.as<VringState>();
   Ring* ring = ringAt(state.index);
-  if (ring == nullptr) return noSuchRing(state.index);
+  if (ring == nullptr)
+    return noSuchRing(state.index);
   state.num = ring->stop(host_.options.drainLimit, [this] {
     return host_.stopping() || channel_.hungUp();
   });
@@ -68,7 +74,8 @@ Status Connection::getRingBase(const Message& message) {
 Status Connection::setRingEnabled(const Message& message) {
   const auto state = message.as<VringState>();
   Ring* ring = ringAt(state.index);
-  if (ring == nullptr) return noSuchRing(state.index);
+  if (ring == nullptr)
+    return noSuchRing(state.index);
   if (state.num > 1) {
     return atRing(state.index, "ENABLE is " + std::to_string(state.num));
   }
@@ -79,15 +86,18 @@ Status Connection::setRingSignal(Message& message) {
   const auto value = message.as<uint64_t>();
   const uint64_t index = value & kVringIndexMask;
   Ring* ring = ringAt(index);
-  if (ring == nullptr) return noSuchRing(index);
+  if (ring == nullptr)
+    return noSuchRing(index);
   if ((value & ~(kVringIndexMask | kVringNoFd)) != 0) {
     return atRing(index, "unknown bits are set");
   }
   PeerSignal::Ptr signal;
   if ((value & kVringNoFd) == 0) {
-    if (message.fds.empty()) return atRing(index, "its descriptor is missing");
+    if (message.fds.empty())
+      return atRing(index, "its descriptor is missing");
     auto accepted = PeerSignal::accept(std::move(message.fds.front()));
-    if (!accepted) return atRing(index, accepted.reason());
+    if (!accepted)
+      return atRing(index, accepted.reason());
     signal = *accepted;
   }
   switch (message.header.request) {
@@ -124,18 +134,19 @@ Status Connection::getInflight(const Message& message) {
     complain("GET_INFLIGHT_FD for " + std::to_string(description.queues) +
              " queues of " + std::to_string(description.queueSize));
   }
-  return answer(message,
-                std::as_bytes(std::span(&description, 1))
-                    .first(message.payload.size()),
-                description.mmapSize != 0 ? fd.get() : -1);
+  return answer(
+      message,
+      std::as_bytes(std::span(&description, 1)).first(message.payload.size()),
+      description.mmapSize != 0 ? fd.get() : -1);
 }
 
 Status Connection::setInflight(Message& message) {
   const auto description = message.as<InflightDescription>();
-  auto area = InflightArea::map(
-      description.mmapSize, description.mmapOffset, description.queues,
-      description.queueSize, std::move(message.fds.front()));
-  if (!area) return area.failure();
+  auto area = InflightArea::map(description.mmapSize, description.mmapOffset,
+                                description.queues, description.queueSize,
+                                std::move(message.fds.front()));
+  if (!area)
+    return area.failure();
   context_.inflight = *area;
   return Done{};
 }

@@ -16,7 +16,8 @@ namespace {
 constexpr std::chrono::milliseconds kAcceptPause{100};
 
 DeviceOptions normalized(DeviceOptions options) {
-  if (!options.event) options.event = [](const DeviceEvent&) {};
+  if (!options.event)
+    options.event = [](const DeviceEvent&) {};
   options.requestQueues =
       std::clamp<uint32_t>(options.requestQueues, 1, kMaxRequestQueues);
   options.lanes = std::clamp<uint32_t>(options.lanes, 1, options.requestQueues);
@@ -58,18 +59,21 @@ LanePort* Device::lanePort(uint32_t lane) noexcept {
 }
 
 void Device::ringLanes() noexcept {
-  for (const auto& port : lanePorts_) port->ring();
+  for (const auto& port : lanePorts_)
+    port->ring();
 }
 
 void Device::stopLanes() noexcept {
-  for (const auto& port : lanePorts_) port->stop();
+  for (const auto& port : lanePorts_)
+    port->stop();
 }
 
 void Device::stop() noexcept {
   const std::lock_guard lock(stopLock_);
   stopping_ = true;
   wake_.signal();
-  if (control_.joinable()) control_.join();
+  if (control_.joinable())
+    control_.join();
   stopLanes();
   hiprio_.reset();
   listener_.reset();
@@ -99,15 +103,18 @@ void Device::run() {
         {listener_->fd(), POLLIN, 0},
         {connection_ ? connection_->fd() : -1, POLLIN, 0},
     }};
-    if (::poll(fds.data(), fds.size(), timeoutMs()) < 0) continue;
-    if (stopping_) break;
+    if (::poll(fds.data(), fds.size(), timeoutMs()) < 0)
+      continue;
+    if (stopping_)
+      break;
     if (fds[2].revents != 0 && !connection_->serve()) {
       dropFrontEnd(connection_->lastWords());
     } else if (connection_ && connection_->deadline() &&
                *connection_->deadline() < std::chrono::steady_clock::now()) {
       dropFrontEnd("the rest of a message did not come");
     }
-    if ((fds[1].revents & POLLIN) != 0) acceptFrontEnd();
+    if ((fds[1].revents & POLLIN) != 0)
+      acceptFrontEnd();
   }
   if (connection_) {
     connection_->fail();
@@ -116,7 +123,8 @@ void Device::run() {
 }
 
 int Device::timeoutMs() const {
-  if (!connection_ || !connection_->deadline()) return -1;
+  if (!connection_ || !connection_->deadline())
+    return -1;
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(
       *connection_->deadline() - std::chrono::steady_clock::now());
   return static_cast<int>(std::max<int64_t>(left.count(), 1));
@@ -156,7 +164,7 @@ void Device::dropFrontEnd(std::string why) {
 Device::Totals Device::totals() const {
   const FuseCounters& fuse = service_.counters();
   QueueCounters const* begin = queueCounters_.data();
-  const auto sum = [&](Counter QueueCounters::* member) {
+  const auto sum = [&](Counter QueueCounters::*member) {
     uint64_t total = 0;
     for (size_t i = 0; i < queueCounters_.size(); i++) {
       total += (begin[i].*member).get();

@@ -72,15 +72,14 @@ Result<std::shared_ptr<InflightArea>> InflightArea::map(uint64_t size,
   Mmap map = Mmap::map(lead + size, PROT_READ | PROT_WRITE, MAP_SHARED,
                        fd.get(), static_cast<off_t>(offset - lead));
   if (!map) {
-    return Failure{std::string("inflight area: mmap: ") +
-                   std::strerror(errno)};
+    return Failure{std::string("inflight area: mmap: ") + std::strerror(errno)};
   }
   struct Public : InflightArea {
     Public(Mmap map, size_t lead, uint64_t size, uint16_t queues, uint16_t n)
         : InflightArea(std::move(map), lead, size, queues, n) {}
   };
-  return std::shared_ptr<InflightArea>(std::make_shared<Public>(
-      std::move(map), lead, size, queues, queueSize));
+  return std::shared_ptr<InflightArea>(
+      std::make_shared<Public>(std::move(map), lead, size, queues, queueSize));
 }
 
 InflightArea::InflightArea(Mmap map,
@@ -122,7 +121,8 @@ InflightQueue::Entry* InflightQueue::entry(uint16_t head) const noexcept {
 
 InflightQueue::Recovered InflightQueue::recover(uint16_t usedIndex) {
   Recovered out;
-  if (part_ == nullptr) return out;
+  if (part_ == nullptr)
+    return out;
   out.resumed = load(&header()->version) == kVersion &&
                 load(&header()->descriptors) >= size_ &&
                 load(&header()->descriptors) <= area_->queueSize();
@@ -145,34 +145,40 @@ InflightQueue::Recovered InflightQueue::recover(uint16_t usedIndex) {
 
   std::vector<std::pair<uint64_t, uint16_t>> open;
   for (uint16_t i = 0; i < size_; i++) {
-    if (load(&entry(i)->inflight) == 0) continue;
+    if (load(&entry(i)->inflight) == 0)
+      continue;
     const uint64_t counter = load(&entry(i)->counter);
     open.emplace_back(counter, i);
     counter_ = std::max(counter_, counter);
   }
   std::sort(open.begin(), open.end());
-  for (const auto& [counter, i] : open) out.heads.push_back(i);
+  for (const auto& [counter, i] : open)
+    out.heads.push_back(i);
   return out;
 }
 
 void InflightQueue::taken(uint16_t head) noexcept {
-  if (part_ == nullptr) return;
+  if (part_ == nullptr)
+    return;
   store(&entry(head)->counter, ++counter_);
   store(&entry(head)->inflight, uint8_t{1});
 }
 
 void InflightQueue::finishing(uint16_t head) noexcept {
-  if (part_ == nullptr) return;
+  if (part_ == nullptr)
+    return;
   store(&entry(head)->next, load(&header()->lastBatchHead));
   store(&header()->lastBatchHead, head);
 }
 
 void InflightQueue::finished(uint16_t head) noexcept {
-  if (part_ != nullptr) store(&entry(head)->inflight, uint8_t{0});
+  if (part_ != nullptr)
+    store(&entry(head)->inflight, uint8_t{0});
 }
 
 void InflightQueue::settled(uint16_t usedIndex) noexcept {
-  if (part_ != nullptr) store(&header()->usedIndex, usedIndex);
+  if (part_ != nullptr)
+    store(&header()->usedIndex, usedIndex);
 }
 
 }  // namespace nydus

@@ -11,9 +11,9 @@
 #include <memory>
 #include <vector>
 
+#include "base/fd.h"
 #include "base/mmap.h"
 #include "base/result.h"
-#include "base/fd.h"
 #include "sys/fault_guard.h"
 
 namespace nydus {

@@ -8,8 +8,8 @@
 
 #include <cerrno>
 #include <cstring>
-#include "sys/system_error.h"
 #include <utility>
+#include "sys/system_error.h"
 
 namespace nydus {
 namespace {
@@ -26,14 +26,17 @@ constexpr int kBacklog = 8;
 Listener::Listener(const std::string& path) : path_(path) {
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path) fail(ENAMETOOLONG, "bind");
+  if (path.size() >= sizeof address.sun_path)
+    fail(ENAMETOOLONG, "bind");
   std::memcpy(address.sun_path, path.data(), path.size());
   socket_ = UniqueFd(
       ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!socket_) fail(errno, "socket");
+  if (!socket_)
+    fail(errno, "socket");
   // The file takes the socket's mode (less the umask): no moment in which
   // others could connect.
-  if (::fchmod(socket_.get(), S_IRUSR | S_IWUSR) != 0) fail(errno, "fchmod");
+  if (::fchmod(socket_.get(), S_IRUSR | S_IWUSR) != 0)
+    fail(errno, "fchmod");
   if (::bind(socket_.get(), reinterpret_cast<const sockaddr*>(&address),
              sizeof address) != 0) {
     fail(errno, "bind");
@@ -57,10 +60,10 @@ Listener::Listener(UniqueFd socket) : socket_(std::move(socket)) {
                    &size) != 0) {
     fail(errno, "getsockopt");
   }
-  if (listening == 0) fail(EINVAL, "accept");
+  if (listening == 0)
+    fail(EINVAL, "accept");
   const int flags = ::fcntl(socket_.get(), F_GETFL);
-  if (flags < 0 ||
-      ::fcntl(socket_.get(), F_SETFL, flags | O_NONBLOCK) != 0) {
+  if (flags < 0 || ::fcntl(socket_.get(), F_SETFL, flags | O_NONBLOCK) != 0) {
     fail(errno, "fcntl");
   }
 }
@@ -74,8 +77,8 @@ Listener::~Listener() {
 }
 
 UniqueFd Listener::accept() const noexcept {
-  return UniqueFd(::accept4(socket_.get(), nullptr, nullptr,
-                            SOCK_CLOEXEC | SOCK_NONBLOCK));
+  return UniqueFd(
+      ::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
 }
 
 }  // namespace nydus

@@ -187,7 +187,8 @@ constexpr RequestRule kRequestRules[] = {
 [[nodiscard]] constexpr const RequestRule* ruleOfRequest(
     uint32_t request) noexcept {
   for (const RequestRule& rule : kRequestRules) {
-    if (rule.request == request) return &rule;
+    if (rule.request == request)
+      return &rule;
   }
   return nullptr;
 }

@@ -20,7 +20,8 @@ constexpr uint64_t kWakeUpNs = 20'000;
 Result<std::shared_ptr<QueueRun>> QueueRun::start(const QueueSetup& setup) {
   const auto ring =
       RingMemory::resolve(*setup.memory, setup.addresses, setup.size);
-  if (!ring) return ring.failure();
+  if (!ring)
+    return ring.failure();
   return std::make_shared<QueueRun>(Key(), setup, *ring);
 }
 
@@ -51,7 +52,8 @@ QueueRun::QueueRun(Key, const QueueSetup& setup, const RingMemory& ring)
 
 size_t QueueRun::take(std::span<Taken> out) {
   const std::lock_guard lock(lock_);
-  if (!mayTake()) return 0;
+  if (!mayTake())
+    return 0;
   const uint64_t faults = FaultGuard::threadFaults();
   std::array<uint16_t, kBatch> heads;
   const size_t count =
@@ -59,7 +61,8 @@ size_t QueueRun::take(std::span<Taken> out) {
 
   // In passes, so that the guest's cache lines arrive side by side instead of
   // one after the other.
-  for (size_t i = 0; i < count; i++) ring_.prefetchDescriptor(heads[i]);
+  for (size_t i = 0; i < count; i++)
+    ring_.prefetchDescriptor(heads[i]);
   std::array<Descriptor, kBatch> first;
   for (size_t i = 0; i < count; i++) {
     first[i] = ring_.descriptor(heads[i]);
@@ -67,10 +70,12 @@ size_t QueueRun::take(std::span<Taken> out) {
   }
   size_t taken = 0;
   for (size_t i = 0; i < count && !broken_; i++) {
-    if (admit(heads[i], first[i], out[taken])) taken++;
+    if (admit(heads[i], first[i], out[taken]))
+      taken++;
   }
   counters_.requests.bump(taken);
-  if (FaultGuard::threadFaults() != faults) checkPoison();
+  if (FaultGuard::threadFaults() != faults)
+    checkPoison();
   return taken;
 }
 
@@ -80,7 +85,8 @@ size_t QueueRun::nextHeads(std::span<uint16_t> heads) {
   while (count < heads.size() && resubmitted_ < resubmit_.size()) {
     heads[count++] = resubmit_[resubmitted_++];
   }
-  if (count != 0) return count;
+  if (count != 0)
+    return count;
   const auto ready =
       static_cast<uint16_t>(ring_.availableIndex() - lastAvailable_);
   if (ready > ring_.size()) {
@@ -121,12 +127,13 @@ bool QueueRun::admit(uint16_t head, const Descriptor& first, Taken& out) {
   out.index = head;
   out.readable = chain.readable;
   out.writable = chain.writable;
-  out.copied = static_cast<uint32_t>(gather(
-      chain.readSpans(), 0,
-      std::span(out.raw).first(std::min(chain.readable, kRawSize))));
+  out.copied = static_cast<uint32_t>(
+      gather(chain.readSpans(), 0,
+             std::span(out.raw).first(std::min(chain.readable, kRawSize))));
   if (out.copied >= kInHeaderSize) {
     pending.unique = loadLe<InHeader>(out.raw).unique;
-    if (!chain.readFault && !chain.writeFault) return true;
+    if (!chain.readFault && !chain.writeFault)
+      return true;
     counters_.faults.bump();
     if (chain.writable >= kOutHeaderSize) {
       pending.written = writeError(chain.writeSpans(), pending.unique, -EIO);
@@ -141,17 +148,20 @@ bool QueueRun::admit(uint16_t head, const Descriptor& first, Taken& out) {
 }
 
 void QueueRun::breakRing(const std::string& reason) {
-  if (broken_) return;
+  if (broken_)
+    return;
   broken_ = true;
   counters_.broken.bump();
-  if (error_ != nullptr) error_->signal();
+  if (error_ != nullptr)
+    error_->signal();
   owner_.queueBroken(queue_, reason);
 }
 
 void QueueRun::checkPoison() {
   if (memory_->poisoned()) {
-    breakRing("the front-end took guest memory away (a file that it shared "
-              "became shorter)");
+    breakRing(
+        "the front-end took guest memory away (a file that it shared "
+        "became shorter)");
   }
 }
 
@@ -164,10 +174,12 @@ size_t QueueRun::readMore(uint32_t index,
 uint64_t QueueRun::claim(std::span<const uint32_t> indices) {
   const std::lock_guard lock(lock_);
   uint64_t mask = 0;
-  if (closed_) return mask;
+  if (closed_)
+    return mask;
   for (size_t i = 0; i < indices.size(); i++) {
     Pending& pending = pending_[indices[i]];
-    if (pending.state != State::kOpen) continue;
+    if (pending.state != State::kOpen)
+      continue;
     pending.state = State::kClaimed;
     mask |= uint64_t{1} << i;
   }
@@ -179,13 +191,16 @@ bool QueueRun::write(uint32_t index,
                      std::span<const Piece> body) {
   Pending& pending = pending_[index];
   const Chain& chain = pending.chain;
-  if (chain.writable < kOutHeaderSize) return false;
+  if (chain.writable < kOutHeaderSize)
+    return false;
   if (error == 0) {
     uint64_t length = kOutHeaderSize;
-    for (const Piece& piece : body) length += piece.length;
+    for (const Piece& piece : body)
+      length += piece.length;
     if (length <= chain.writable) {
       pending.written = writeReply(chain.writeSpans(), pending.unique, body);
-      if (pending.written != 0) return true;
+      if (pending.written != 0)
+        return true;
     }
     error = -EIO;
     pending.written = writeError(chain.writeSpans(), pending.unique, error);
@@ -205,7 +220,8 @@ void QueueRun::finish(std::span<const uint32_t> indices) {
 void QueueRun::finishSome(std::span<const uint32_t> indices) {
   const std::lock_guard lock(lock_);
   publish(indices);
-  if (nowNs() - toldAt_ >= kWakeUpNs) tell();
+  if (nowNs() - toldAt_ >= kWakeUpNs)
+    tell();
 }
 
 // The chain's buffers belong to the guest again.
@@ -213,12 +229,14 @@ void QueueRun::handBack(uint16_t head) {
   Pending& pending = pending_[head];
   pending.state = State::kFree;
   pending.memory.reset();
-  if (--busy_ == 0) idle_.notify_all();
+  if (--busy_ == 0)
+    idle_.notify_all();
 }
 
 void QueueRun::publish(std::span<const uint32_t> heads) {
   if (closed_ || !ring_.valid()) {
-    for (const uint32_t index : heads) handBack(static_cast<uint16_t>(index));
+    for (const uint32_t index : heads)
+      handBack(static_cast<uint16_t>(index));
     return;
   }
   const DirtyLog* log = log_.get();
@@ -230,7 +248,8 @@ void QueueRun::publish(std::span<const uint32_t> heads) {
     if (log != nullptr) {
       uint32_t left = pending.written;
       for (const BufferSpan& span : pending.chain.writeSpans()) {
-        if (left == 0) break;
+        if (left == 0)
+          break;
         const uint32_t n = std::min(left, span.length);
         log->mark(span.gpa, n);
         left -= n;
@@ -248,18 +267,19 @@ void QueueRun::publish(std::span<const uint32_t> heads) {
   inflight_.settled(used_);
   counters_.completions.bump(heads.size());
   counters_.bytes.bump(bytes);
-  if (FaultGuard::threadFaults() != faults) checkPoison();
+  if (FaultGuard::threadFaults() != faults)
+    checkPoison();
 }
 
 // Interrupts the guest, if it wants that.
 void QueueRun::tell() {
-  if (closed_ || !ring_.valid()) return;
+  if (closed_ || !ring_.valid())
+    return;
   // The index before the look at what the guest wants: else both may miss.
   std::atomic_thread_fence(std::memory_order_seq_cst);
   bool signal = true;
   if (eventIndex_) {
-    const auto distance =
-        static_cast<uint16_t>(used_ - ring_.usedEvent() - 1);
+    const auto distance = static_cast<uint16_t>(used_ - ring_.usedEvent() - 1);
     signal = !signalledValid_ ||
              distance < static_cast<uint16_t>(used_ - signalled_);
     signalled_ = used_;
@@ -276,7 +296,8 @@ void QueueRun::tell() {
 
 void QueueRun::beginPoll() {
   const std::lock_guard lock(lock_);
-  if (!mayTake()) return;
+  if (!mayTake())
+    return;
   pollMemory_ = memory_;
   pollIndex_ = ring_.availableIndexAddress();
   pollLast_ = lastAvailable_;
@@ -294,7 +315,8 @@ void QueueRun::endPoll() {
 
 bool QueueRun::arm() {
   const std::lock_guard lock(lock_);
-  if (!mayTake()) return false;
+  if (!mayTake())
+    return false;
   armed_ = true;
   if (eventIndex_) {
     ring_.setAvailableEvent(lastAvailable_, log_.get());
@@ -309,10 +331,12 @@ bool QueueRun::arm() {
 
 void QueueRun::disarm() {
   const std::lock_guard lock(lock_);
-  if (!armed_ || !mayTake()) return;
+  if (!armed_ || !mayTake())
+    return;
   armed_ = false;
   // With EVENT_IDX, an available event that lies behind says the same.
-  if (!eventIndex_) ring_.setUsedFlags(kUsedNoNotify, log_.get());
+  if (!eventIndex_)
+    ring_.setUsedFlags(kUsedNoNotify, log_.get());
 }
 
 bool QueueRun::acknowledgeKick() {

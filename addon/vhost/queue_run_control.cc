@@ -67,11 +67,13 @@ bool QueueRun::waitIdle(std::chrono::milliseconds limit) {
 
 size_t QueueRun::failOpen() {
   const std::lock_guard lock(lock_);
-  if (closed_) return 0;
+  if (closed_)
+    return 0;
   size_t count = 0;
   for (uint32_t head = 0; head < pending_.size(); head++) {
     Pending& pending = pending_[head];
-    if (pending.state != State::kOpen) continue;
+    if (pending.state != State::kOpen)
+      continue;
     if (pending.chain.writable >= kOutHeaderSize) {
       pending.written =
           writeError(pending.chain.writeSpans(), pending.unique, -EIO);
@@ -79,7 +81,8 @@ size_t QueueRun::failOpen() {
     publish({&head, 1});
     count++;
   }
-  if (count != 0) tell();
+  if (count != 0)
+    tell();
   return count;
 }
 

@@ -39,10 +39,12 @@ class Cursor {
     while (length > 0) {
       std::array<iovec, kIovecs> vectors;
       const int count = describe(length, vectors);
-      const ssize_t n = ::preadv(fd, vectors.data(), count,
-                                 static_cast<off_t>(offset));
-      if (n < 0 && errno == EINTR) continue;
-      if (n <= 0) return false;
+      const ssize_t n =
+          ::preadv(fd, vectors.data(), count, static_cast<off_t>(offset));
+      if (n < 0 && errno == EINTR)
+        continue;
+      if (n <= 0)
+        return false;
       skip(static_cast<uint32_t>(n));
       offset += static_cast<uint64_t>(n);
       length -= static_cast<uint32_t>(n);
@@ -97,13 +99,15 @@ uint32_t writeReply(std::span<const BufferSpan> buffers,
     if (piece.data != nullptr) {
       cursor.put(piece.data, piece.length);
     } else if (piece.fd >= 0) {
-      if (!cursor.read(piece.fd, piece.offset, piece.length)) return 0;
+      if (!cursor.read(piece.fd, piece.offset, piece.length))
+        return 0;
     } else {
       cursor.zero(piece.length);
     }
     length += piece.length;
   }
-  if (FaultGuard::threadFaults() != faults) return 0;
+  if (FaultGuard::threadFaults() != faults)
+    return 0;
   const OutHeader header{length, 0, unique};
   Cursor(buffers).put(reinterpret_cast<const std::byte*>(&header),
                       sizeof header);
@@ -124,7 +128,8 @@ size_t gather(std::span<const BufferSpan> buffers,
               std::span<std::byte> to) noexcept {
   size_t done = 0;
   for (const BufferSpan& buffer : buffers) {
-    if (done == to.size()) break;
+    if (done == to.size())
+      break;
     if (offset >= buffer.length) {
       offset -= buffer.length;
       continue;

@@ -32,7 +32,8 @@ void Ring::report(EventLevel level,
 }
 
 Status Ring::setSize(uint32_t size, const RingContext& context) {
-  if (run_ != nullptr) return whileRunning("its size was set");
+  if (run_ != nullptr)
+    return whileRunning("its size was set");
   if (size == 0 || size > kMaxSize || !std::has_single_bit(size)) {
     return Failure{"a size of " + std::to_string(size) +
                    " is not a power of two up to " + std::to_string(kMaxSize)};
@@ -42,7 +43,8 @@ Status Ring::setSize(uint32_t size, const RingContext& context) {
 }
 
 Status Ring::setBase(uint32_t base) {
-  if (run_ != nullptr) return whileRunning("its base was set");
+  if (run_ != nullptr)
+    return whileRunning("its base was set");
   if (base > UINT16_MAX) {
     return Failure{"a base of " + std::to_string(base) + " is above 65535"};
   }
@@ -63,8 +65,8 @@ Status Ring::setAddresses(const RingAddresses& addresses,
     return Done{};
   }
   // Without a size, the smallest ring must fit at least.
-  const auto found = RingMemory::resolve(
-      *context.memory, addresses, size_ == 0 ? uint16_t{1} : size_);
+  const auto found = RingMemory::resolve(*context.memory, addresses,
+                                         size_ == 0 ? uint16_t{1} : size_);
   if (!found) {
     addresses_.reset();
     return found.failure();
@@ -80,7 +82,8 @@ Status Ring::setKick(PeerSignal::Ptr kick, const RingContext& context) {
     run_->setKick(kick);
   }
   kick_ = std::move(kick);
-  if (run_ == nullptr) return startIfComplete(context);
+  if (run_ == nullptr)
+    return startIfComplete(context);
   if (kick_ != nullptr &&
       !place_.port.waiter().watch(place_.index, kick_->fd())) {
     return Failure{"its kick descriptor cannot be waited for"};
@@ -91,24 +94,28 @@ Status Ring::setKick(PeerSignal::Ptr kick, const RingContext& context) {
 
 void Ring::setCall(PeerSignal::Ptr call) {
   call_ = std::move(call);
-  if (run_ != nullptr) run_->setCall(call_);
+  if (run_ != nullptr)
+    run_->setCall(call_);
 }
 
 void Ring::setError(PeerSignal::Ptr error) {
   error_ = std::move(error);
-  if (run_ != nullptr) run_->setError(error_);
+  if (run_ != nullptr)
+    run_->setError(error_);
 }
 
 Status Ring::setEnabled(bool enabled, const RingContext& context) {
   enabled_ = enabled;
-  if (run_ == nullptr) return startIfComplete(context);
+  if (run_ == nullptr)
+    return startIfComplete(context);
   run_->setEnabled(enabled);
   place_.port.wake();
   return Done{};
 }
 
 Status Ring::startIfComplete(const RingContext& context) {
-  if (!kicked_ || !addresses_ || size_ == 0) return Done{};
+  if (!kicked_ || !addresses_ || size_ == 0)
+    return Done{};
   if ((context.features & kFeatureVersion1) == 0) {
     return Failure{"the driver does not speak virtio 1 (no VERSION_1)"};
   }
@@ -129,7 +136,8 @@ Status Ring::startIfComplete(const RingContext& context) {
   setup.counters = &place_.counters;
   setup.owner = &place_.owner;
   auto run = QueueRun::start(setup);
-  if (!run) return run.failure();
+  if (!run)
+    return run.failure();
   if (kick_ != nullptr &&
       !place_.port.waiter().watch(place_.index, kick_->fd())) {
     return Failure{"its kick descriptor cannot be waited for"};
@@ -159,7 +167,8 @@ uint16_t Ring::stop(milliseconds limit, const std::function<bool()>& giveUp) {
   kicked_ = false;
   kick_.reset();
   call_.reset();
-  if (run_ == nullptr) return base_;
+  if (run_ == nullptr)
+    return base_;
   unplug();
   if (!run_->waitIdle(milliseconds(0))) {
     report(EventLevel::kDebug, "ring-stopping", "waits for open requests");
@@ -186,7 +195,8 @@ uint16_t Ring::stop(milliseconds limit, const std::function<bool()>& giveUp) {
 }
 
 void Ring::fail() {
-  if (run_ == nullptr) return;
+  if (run_ == nullptr)
+    return;
   unplug();
   run_->failOpen();
   run_->waitIdle(kCopying);
@@ -198,20 +208,24 @@ void Ring::abandon(bool wait) {
   kick_.reset();
   addresses_.reset();
   base_ = 0;
-  if (run_ == nullptr) return;
+  if (run_ == nullptr)
+    return;
   unplug();
   run_->close();
-  if (wait) run_->waitIdle(kCopying);
+  if (wait)
+    run_->waitIdle(kCopying);
   place_.service.deferred().dropQueue(run_.get());
   run_.reset();
 }
 
 void Ring::setMemory(const GuestMemory::Table& memory) {
-  if (run_ != nullptr) run_->setMemory(memory);
+  if (run_ != nullptr)
+    run_->setMemory(memory);
 }
 
 void Ring::setLog(const std::shared_ptr<const DirtyLog>& log) {
-  if (run_ != nullptr) run_->setLog(log);
+  if (run_ != nullptr)
+    run_->setLog(log);
 }
 
 }  // namespace nydus

@@ -23,11 +23,11 @@ Result<std::byte*> locate(const GuestMemory& memory,
   if (host == nullptr || address % align != 0 ||
       reinterpret_cast<uintptr_t>(host) % align != 0) {
     char text[160];
-    std::snprintf(text, sizeof text, "%s at 0x%llx (%llu bytes) %s", name,
-                  static_cast<unsigned long long>(address),
-                  static_cast<unsigned long long>(length),
-                  host == nullptr ? "is not within one memory region"
-                                  : "is not aligned");
+    std::snprintf(
+        text, sizeof text, "%s at 0x%llx (%llu bytes) %s", name,
+        static_cast<unsigned long long>(address),
+        static_cast<unsigned long long>(length),
+        host == nullptr ? "is not within one memory region" : "is not aligned");
     return Failure{text};
   }
   return host;
@@ -42,14 +42,17 @@ Result<RingMemory> RingMemory::resolve(const GuestMemory& memory,
   const auto descriptors =
       locate(memory, addresses.descriptors, n * sizeof(Descriptor),
              kDescriptorAlign, "descriptor table");
-  if (!descriptors) return descriptors.failure();
+  if (!descriptors)
+    return descriptors.failure();
   const auto available = locate(memory, addresses.available, 6 + 2 * n,
                                 kAvailableAlign, "available ring");
-  if (!available) return available.failure();
-  const auto used = locate(memory, addresses.used,
-                           kUsedHeader + kUsedElement * n + 2, kUsedAlign,
-                           "used ring");
-  if (!used) return used.failure();
+  if (!available)
+    return available.failure();
+  const auto used =
+      locate(memory, addresses.used, kUsedHeader + kUsedElement * n + 2,
+             kUsedAlign, "used ring");
+  if (!used)
+    return used.failure();
   RingMemory ring;
   ring.descriptors_ = *descriptors;
   ring.available_ = *available;
