@@ -164,6 +164,7 @@ export class CacheFolder {
         mine.flatMap(blob => blob.ranges()),
         wanted,
       )
+      if (victims.size === 0) return 0
       await Promise.all([...victims].map(([blob, chunks]) => blob.clear(chunks)))
       if (!(await this.#readersSettled())) return 0
       let freed = 0
