@@ -107,7 +107,13 @@ export interface JobPoolOptions {
  * A job is done: `chunks` results stand in its slot. Failed when `part` is given: `error` says why that part could not be
  * read; without, the file had changed (it has `foundSize` bytes now).
  */
-export type JobDone = (slot: number, chunks: number, part?: number, foundSize?: number, error?: NydusError) => void
+export type JobDone = (
+  slot: number,
+  chunks: number,
+  part?: number,
+  foundSize?: number,
+  error?: NydusError,
+) => void
 
 /** Threads that read, cut, digest and compress for the image builder (addon/build). Keeps the process alive. */
 export interface JobPool {

@@ -6,10 +6,10 @@ import { setU64 } from './put.js'
 const { at: AT } = ChunkV5
 
 /** Writes the record of a row to `at`, where zeros are. `fileOffset`: of the chunk in its file. */
-export function writeChunk(out: Uint8Array, view: DataView, at: number, chunks: Chunks, row: number, fileOffset: number): void {
+export function writeChunk(view: DataView, at: number, chunks: Chunks, row: number, fileOffset: number): void {
   const flags = chunks.flags(row)
   const batch = (flags & CHUNK.BATCH) !== 0
-  chunks.copyDigest(row, out, at + AT.digest)
+  chunks.putDigest(row, view, at + AT.digest)
   view.setUint32(at + AT.blobIndex, chunks.blob(row), true)
   // Whether a batch is compressed is said by its window in the CI table.
   view.setUint32(

@@ -167,6 +167,11 @@ export class Chunks {
     const start = row * DIGEST_SIZE
     for (let i = 0; i < DIGEST_SIZE; i++) out[at + i] = this.#bytes[start + i] as number
   }
+  /** The same through a view, in words. */
+  putDigest(row: number, view: DataView, at: number): void {
+    const start = row * DIGEST_WORDS
+    for (let i = 0; i < DIGEST_WORDS; i++) view.setUint32(at + 4 * i, this.#words[start + i] as number, true)
+  }
   /** The first four bytes of the digest as a number that sorts as they do. */
   digestStart(row: number): number {
     const at = row * DIGEST_SIZE

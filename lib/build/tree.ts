@@ -43,6 +43,8 @@ export interface Xattr {
   readonly value: Uint8Array
 }
 
+const NO_XATTRS: readonly Xattr[] = []
+
 export class Tree {
   readonly names = new ByteArena()
   readonly #parent = new Column(Uint32Array)
@@ -206,7 +208,7 @@ export class Tree {
     else this.#xattrs.set(inode, [...xattrs].sort((a, b) => Buffer.compare(a.name, b.name)))
   }
   xattrs(node: number): readonly Xattr[] {
-    return this.#xattrs.get(this.inodeOf(node)) ?? []
+    return this.#xattrs.get(this.inodeOf(node)) ?? NO_XATTRS
   }
   get hasXattrs(): boolean {
     return this.#xattrs.size > 0

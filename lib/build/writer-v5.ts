@@ -253,5 +253,5 @@ function writeRecord(
   }
   const list = tree.chunkStart(node)
   for (let i = 0; i < chunkCount; i++, at += ChunkV5.size)
-    writeChunk(out, view, at, chunks, chunks.listed(list + i), i * image.chunkSize)
+    writeChunk(view, at, chunks, chunks.listed(list + i), i * image.chunkSize)
 }

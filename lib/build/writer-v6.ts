@@ -109,7 +109,7 @@ export function writeV6(image: BuiltImage): Uint8Array {
   new InodeWriter(image, places, front.meta, out).writeAll()
   for (let i = 0; i < rows.length; i++) {
     const row = rows[i] ?? 0
-    writeChunk(out, view, chunkTable + i * ChunkV5.size, chunks, row, fileOffset[row] ?? 0)
+    writeChunk(view, chunkTable + i * ChunkV5.size, chunks, row, fileOffset[row] ?? 0)
   }
   return out
 }
