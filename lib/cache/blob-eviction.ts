@@ -9,7 +9,7 @@
 import { fstatSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { native } from '../native.js'
-import type { BlobInfo, Readers } from './cache.js'
+import type { BlobInfo, ChunkWant, Readers } from './cache.js'
 import { ChunkPlaces } from './chunk-places.js'
 import type { ChunkTable } from './chunk-table.js'
 import { rangeOf, Recency } from './recency.js'
@@ -24,6 +24,8 @@ export interface EvictedBlob {
   readonly fileId: number
   readonly mapPath: string
   readonly table: ChunkTable | undefined
+  /** Where its chunks lie, when it has no table. */
+  readonly chunks?: () => AsyncIterable<ChunkWant>
   isReady(index: number): boolean
   /** Clears its bit, on the disk as well. */
   remove(index: number): void
@@ -50,6 +52,7 @@ export class BlobEviction {
   readonly #onGrown: (bytes: number) => void
   /** Cleared, and not punched yet. */
   readonly #cleared = new Set<number>()
+  #learned = false
 
   constructor(blob: EvictedBlob, onGrown: (bytes: number) => void) {
     this.#blob = blob
@@ -68,6 +71,19 @@ export class BlobEviction {
     this.recency.used(offset)
     this.#cleared.delete(index)
     this.#onGrown(size)
+  }
+
+  /** Finds out where chunks lie that an earlier process stored: takes its time, the first time. Never rejects. */
+  async learn(): Promise<void> {
+    const { chunks } = this.#blob
+    if (this.#learned || chunks === undefined) return
+    this.#learned = true
+    try {
+      for await (const { index, uncompressedOffset, uncompressedSize } of chunks())
+        this.#places.learn(index, uncompressedOffset, uncompressedSize)
+    } catch {
+      // A damaged part of the image: its chunks stay.
+    }
   }
 
   /** What nobody is about to use, by range. Throws CACHE_BAD_META. */

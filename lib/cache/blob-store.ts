@@ -8,7 +8,7 @@ import { native } from '../native.js'
 import { BlobEviction } from './blob-eviction.js'
 import { openCachedTable, fetchTable, writeCacheFile } from './blob-meta.js'
 import type { BlobLane } from './blob-lane.js'
-import { BLOB_FEATURE, type BlobHandle, type BlobInfo, type ChunkWant } from './cache.js'
+import { BLOB_FEATURE, type BlobHandle, type BlobInfo, type ChunkWant, type OpenOptions } from './cache.js'
 import { cachePaths, linkNames, openCacheFiles, type CacheFiles } from './cache-files.js'
 import type { CacheFolder } from './cache-folder.js'
 import type { ChunkTable } from './chunk-table.js'
@@ -272,7 +272,7 @@ export class BlobStore {
   }
 
   /** Lets chunks of it be evicted; nothing happens where they cannot be told apart or written. */
-  limit(folder: CacheFolder): void {
+  limit(folder: CacheFolder, chunks: OpenOptions['chunks']): void {
     const files = this.#files
     if (this.eviction !== undefined || files?.mapPath === undefined || !files.writable) return
     const { readiness, pins, writing, jobs, info } = this
@@ -287,6 +287,7 @@ export class BlobStore {
         get table() {
           return table()
         },
+        ...(info.rafsVersion === 5 && chunks && { chunks }),
         isReady: index => readiness.isStored(index),
         remove: index => readiness.remove(index),
         isBusy: index => pins.has(index) || jobs.has(unitKey(index)) || writing.has(unitKey(index)),

@@ -128,6 +128,7 @@ export class CacheFolder {
     await new Promise(resolve => setImmediate(resolve))
     this.#measure()
     if (this.#bytes <= this.#limit) return
+    await Promise.all([...this.#blobs].map(blob => blob.learn()))
     const wanted = this.#bytes - this.#limit * TARGET
     const lock = await lockFolder(dir, LOCK_MS)
     let freed = 0

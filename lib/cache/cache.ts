@@ -177,6 +177,8 @@ export interface OpenOptions {
   readonly amplify?: number
   /** `threads` of the prefetch settings: so many prefetch requests at once; without it only the cache's own limit counts. */
   readonly prefetchRequests?: number
+  /** All chunks that the image has in this blob, for blobs without a table of their own (v5); asked for at most once. */
+  readonly chunks?: () => AsyncIterable<ChunkWant>
   /** Digest of a chunk by its number, when the bootstrap has one; asked for chunks that come along unasked. */
   readonly digestOf?: (index: number) => Uint8Array | undefined
 }

@@ -105,7 +105,8 @@ export class CacheManager {
       const store = await shared.store
       this.#services.workers.warm()
       if (config.validate) store.startValidating()
-      if (store.dir !== undefined) this.#limit(store, store.dir, config.filecache?.size_limit ?? 0)
+      if (store.dir !== undefined)
+        this.#limit(store, store.dir, config.filecache?.size_limit ?? 0, options.chunks)
       const metrics = this.#metricsOf(options.id ?? '')
       const blob = new OpenBlob({
         store,
@@ -193,7 +194,7 @@ export class CacheManager {
     await closed
   }
 
-  #limit(store: BlobStore, dir: string, bytes: number): void {
+  #limit(store: BlobStore, dir: string, bytes: number, chunks: OpenOptions['chunks']): void {
     const path = realPath(dir)
     let folder = this.#folders.get(path)
     if (folder === undefined && bytes > 0) {
@@ -202,7 +203,7 @@ export class CacheManager {
       this.#folders.set(path, folder)
     }
     if (folder === undefined) return
-    store.limit(folder)
+    store.limit(folder, chunks)
     if (bytes > 0) folder.limit(bytes)
   }
 

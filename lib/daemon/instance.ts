@@ -2,12 +2,13 @@
  * One mounted image: its bootstrap, its blobs in the cache, its backend. It belongs to whoever opened it until a
  * mount table has taken it; then the table closes it when no lane answers from it any more.
  */
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { openBackend } from '../backend/open.js'
 import type { Backend } from '../backend/backend.js'
 import { NydusError, explain } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { FileRecords, newFileTable, type FileTable } from '../fuse/file-records.js'
-import type { BlobCache, Fetched, FetchOptions } from '../cache/cache.js'
+import type { BlobCache, ChunkWant, Fetched, FetchOptions } from '../cache/cache.js'
 import type { CacheManager } from '../cache/manager.js'
 import type { ImageHandle } from '../rafs/handle.js'
 import { RafsImage } from '../rafs/image.js'
@@ -17,6 +18,9 @@ import type { NydusConfig } from './config.js'
 import { prefetchImage, prefetchSettings } from './prefetch-image.js'
 import { ReadLatency } from './read-latency.js'
 import type { SettingsStore } from './settings.js'
+
+/** Milliseconds at a stretch. */
+const WALK_MS = 2
 
 /** What all instances of a daemon share. */
 export interface InstanceContext {
@@ -47,13 +51,15 @@ export class Instance {
   readonly latency = new ReadLatency()
   readonly #context: InstanceContext
   readonly #notes: FileNotes | undefined
-  readonly #ending = new AbortController()
+  /** Aborted when it is closed. */
+  readonly #ending: AbortController
   #prefetch: Promise<void> = Promise.resolve()
 
   /** Opens everything or nothing. Throws NydusError RAFS_*, CACHE_*, BACKEND_*. */
   static async open(source: string, config: NydusConfig, context: InstanceContext): Promise<Instance> {
     const { filecache, validate } = config.cache
     const backend = await openBackend(config.backend, { log: context.log })
+    const ending = new AbortController()
     let image: RafsImage | undefined
     try {
       backend.reconfigure({ ...context.settings.of(config.id) })
@@ -63,8 +69,8 @@ export class Instance {
         xattrs: config.rafs.enable_xattr,
         validate: config.rafs.validate || validate,
       })
-      const blobs = await openBlobs(image, backend, config, context)
-      return new Instance(context, config, image, backend, blobs)
+      const blobs = await openBlobs(image, backend, config, context, ending.signal)
+      return new Instance(context, config, image, backend, blobs, ending)
     } catch (error) {
       await image?.close()
       await backend.close()
@@ -78,8 +84,10 @@ export class Instance {
     image: RafsImage,
     backend: Backend,
     blobs: readonly BlobCache[],
+    ending: AbortController,
   ) {
     this.#context = context
+    this.#ending = ending
     this.config = config
     this.image = image
     this.backend = backend
@@ -177,11 +185,24 @@ export class Instance {
   }
 }
 
+/** All chunks of one blob, in the order of the tree. The walk shares its thread with guests' cold reads. */
+async function* chunksOf(image: RafsImage, number: number, signal: AbortSignal): AsyncGenerator<ChunkWant> {
+  let since = performance.now()
+  for (const ino of image.files(image.rootIno)) {
+    for (const { blob, want } of image.chunks(ino)) if (blob === number) yield want
+    if (signal.aborted) return
+    if (performance.now() - since < WALK_MS) continue
+    await nextTurn()
+    since = performance.now()
+  }
+}
+
 async function openBlobs(
   image: RafsImage,
   backend: Backend,
   config: NydusConfig,
   context: InstanceContext,
+  signal: AbortSignal,
 ): Promise<readonly BlobCache[]> {
   const opened = await Promise.allSettled(
     image.blobs.map((info, blob) =>
@@ -190,6 +211,7 @@ async function openBlobs(
         amplify: config.rafs.batch_size,
         prefetchRequests: prefetchSettings(config).threads,
         digestOf: index => image.chunkDigest(blob, index),
+        ...(image.version === 5 && { chunks: () => chunksOf(image, blob, signal) }),
       }),
     ),
   )
