@@ -53,6 +53,18 @@ t.test('without a cache, or with one that is of something else, a program runs a
   t.match(await run(), { stdout: /^Usage: nydusd/, stderr: '' }, 'of another V8')
 })
 
+t.test('a start that fails while Workers come up: one sentence, nothing left behind', async t => {
+  const dir = tempDir(t)
+  const serve = ['--sock', `${dir}/v.sock`, '--apisock', `${dir}/a.sock`, '--log-level', 'error']
+  const image = ['--bootstrap', `${dir}/none`, '--localfs-dir', dir]
+  await t.rejects(exec(`${projectRoot}/dist/bin/nydusd`, [...serve, ...image]), {
+    code: 1,
+    stdout: '',
+    stderr: /^Error: bootstrap .*none: No such file or directory[^\n]*\n$/,
+  })
+  t.same(readdirSync(dir), [])
+})
+
 t.test('stacks name sources and their lines', async t => {
   const script = `
     const { Pool } = require('${folder}/undici.cjs')
