@@ -6,7 +6,7 @@
  */
 import { build } from 'esbuild'
 import { createHash } from 'node:crypto'
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -84,8 +84,9 @@ function licences() {
 
 /** Programs may start while this runs: they see a file as it was or as it will be. */
 function replace(file, content) {
-  writeFileSync(join(run, `.${file}.new`), content)
-  renameSync(join(run, `.${file}.new`), join(run, file))
+  const fresh = join(run, `.${file}.${process.pid}`)
+  writeFileSync(fresh, content)
+  renameSync(fresh, join(run, file))
 }
 
 /**
@@ -144,3 +145,7 @@ for (const name of Object.keys(ENTRIES)) {
   replace(`${name}.cjs`, readFileSync(join(root, 'scripts/run-bundle.cjs')))
 }
 replace('LICENSES.txt', licences())
+// Of programs that are no more; what another build is writing begins with a dot.
+for (const file of readdirSync(run))
+  if (/^[^.]+\./.test(file) && file !== 'LICENSES.txt' && !(file.split('.')[0] in ENTRIES))
+    rmSync(join(run, file))
