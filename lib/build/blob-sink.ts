@@ -10,6 +10,8 @@ import { NydusError, explain } from '../base/errors.js'
 import { temporaryFiles } from '../base/temporary-files.js'
 
 const BUFFER = 1 << 20
+/** Pieces of this size go out as they are: copying them takes longer than one more write. */
+const DIRECT = 256 << 10
 
 export class BlobSink {
   readonly #file: FileHandle
@@ -57,21 +59,26 @@ export class BlobSink {
   /** Appends; `hashed` false for what the blob id leaves out (blob.digest, rafs-v6.md §9 trap 2). */
   async write(bytes: Uint8Array, hashed = true): Promise<void> {
     this.offset += bytes.length
-    if (hashed && this.#held + bytes.length <= this.#buffer.length) {
+    if (hashed && bytes.length < DIRECT && this.#held + bytes.length <= this.#buffer.length) {
       this.#buffer.set(bytes, this.#held)
       this.#held += bytes.length
       return
     }
     await this.#flush()
-    if (hashed) this.#hash.update(bytes)
-    await this.#put(bytes)
+    await this.#hashAndPut(bytes, hashed)
   }
 
   async #flush(): Promise<void> {
     const bytes = this.#buffer.subarray(0, this.#held)
     this.#held = 0
-    this.#hash.update(bytes)
-    await this.#put(bytes)
+    await this.#hashAndPut(bytes, true)
+  }
+
+  /** Hashes while the bytes are written. */
+  async #hashAndPut(bytes: Uint8Array, hashed: boolean): Promise<void> {
+    const written = this.#put(bytes)
+    if (hashed) this.#hash.update(bytes)
+    await written
   }
 
   async #put(bytes: Uint8Array): Promise<void> {
