@@ -1,25 +1,15 @@
 // Front-ends that do what no VMM does (vhost-user-fs.md §7): an error for
 // them, or the end of their connection; rings that run go on.
-#include <dirent.h>
-
 #include "test/vm_fixture.h"
 
 namespace nydus {
 namespace {
 
 using test::Machine;
+using test::openDescriptors;
 using test::Peer;
 using test::TestGuest;
 using test::Vm;
-
-size_t openDescriptors() {
-  size_t count = 0;
-  DIR* folder = ::opendir("/proc/self/fd");
-  while (::readdir(folder) != nullptr)
-    count++;
-  ::closedir(folder);
-  return count;
-}
 
 TEST(vhostHalfAMessageHoldsUpNoRing) {
   Machine machine(

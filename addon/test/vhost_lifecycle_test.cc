@@ -1,6 +1,5 @@
 // The life of a VM: front-ends that come and go, reboots, memory that changes,
 // rings that break, orders of messages that nobody expected.
-#include <dirent.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -13,18 +12,10 @@ namespace nydus {
 namespace {
 
 using test::Machine;
+using test::openDescriptors;
 using test::Peer;
 using test::TestGuest;
 using test::Vm;
-
-size_t openDescriptors() {
-  size_t count = 0;
-  DIR* folder = ::opendir("/proc/self/fd");
-  while (::readdir(folder) != nullptr)
-    count++;
-  ::closedir(folder);
-  return count;
-}
 
 TEST(vhostSocketIsPrivateAndGoesAway) {
   std::string path;

@@ -2,6 +2,8 @@
 // happens then.
 #pragma once
 
+#include <dirent.h>
+
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
@@ -17,6 +19,16 @@
 #include "test/vhost_peer.h"
 
 namespace nydus::test {
+
+// Of this process, as /proc tells them.
+inline size_t openDescriptors() {
+  size_t count = 0;
+  DIR* folder = ::opendir("/proc/self/fd");
+  while (::readdir(folder) != nullptr)
+    count++;
+  ::closedir(folder);
+  return count;
+}
 
 // Events of a device, to be waited for.
 class EventLog {

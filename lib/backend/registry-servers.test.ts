@@ -2,9 +2,8 @@
  * The registry backend against real servers: docker-registry with passwords and with tokens, over TLS with a
  * private CA, nginx as blob store and as mirror, squid as the P2P proxy. Blobs are those of the fixture images.
  */
-import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import type { BlobReader, RegistryOptions } from './backend.js'
@@ -18,6 +17,7 @@ import {
   registryDefaults,
   testSeams,
 } from './testing/fixtures.js'
+import { BASIC_AUTH, redirectingRegistry, registryWithPassword } from './testing/registries.js'
 import { dockerRegistry, nginx, squid, storeBlob, storedPath } from './testing/servers.js'
 import { TokenServer } from './testing/token-server.js'
 
@@ -57,24 +57,17 @@ async function check(t: Test, reader: BlobReader, offset: number): Promise<void>
 
 t.test('docker-registry with htpasswd, over TLS with a private CA', async t => {
   const dir = t.testdir({})
-  const file = join(dir, 'htpasswd')
-  writeFileSync(file, execFileSync('htpasswd', ['-Bbn', 'user', 'päss:word']))
-  const registry = await dockerRegistry({
-    dir,
-    certs,
-    extra: `auth:\n  htpasswd: { realm: test, path: ${file} }`,
-  })
-  t.teardown(() => registry.stop())
+  const registry = await registryWithPassword(t, dir, certs)
   const id = storeBlob(dir, REPO, blob)
   const options = { scheme: 'https', host: registry.host, ca_cert_files: [certs.ca] }
 
-  const good = open(t, { ...options, auth: base64('user:päss:word') }).backend
+  const good = open(t, { ...options, auth: BASIC_AUTH }).backend
   await checkWhole(t, good.open(id))
   t.match(good.metrics, { readErrors: 0, readAmountTotal: blob.length })
 
   const wrong = open(t, { ...options, auth: base64('user:guess') })
   await t.rejects(wrong.backend.open(id).size(), { code: 'BACKEND_UNAUTHORIZED', errno: 'EIO' })
-  wrong.backend.reconfigure({ registry_auth: base64('user:päss:word') })
+  wrong.backend.reconfigure({ registry_auth: BASIC_AUTH })
   await check(t, wrong.backend.open(id), 5000)
   t.equal(wrong.seams.clock.naps.length, 0)
 
@@ -86,7 +79,7 @@ t.test('docker-registry with htpasswd, over TLS with a private CA', async t => {
     ...options,
     ca_cert_files: [],
     skip_verify: true,
-    auth: base64('user:päss:word'),
+    auth: BASIC_AUTH,
   })
   await check(t, careless.backend.open(id), 0)
 })
@@ -168,33 +161,13 @@ t.test('an anonymous registry over plain http, with a repository of several part
 })
 
 t.test('blobs redirected to nginx as the blob store, which must see no credentials', async t => {
-  const dir = t.testdir({ store: {}, registry: {}, other: {} })
-  const folder = join(dir, 'registry')
-  const store = await nginx(
-    join(dir, 'store'),
-    `server {
-      listen 127.0.0.1:$PORT;
-      root ${join(folder, 'data')};
-      if ($http_authorization) { return 400; }
-    }`,
-  )
-  t.teardown(() => store.stop())
-  const tokens = await TokenServer.start(certs)
-  t.teardown(() => tokens.stop())
-  const registry = await dockerRegistry({
-    dir: folder,
-    certs,
-    extra: `${tokens.config}middleware:
-  storage:
-    - name: redirect
-      options: { baseurl: "http://${store.host}/" }`,
-  })
-  t.teardown(() => registry.stop())
+  const dir = t.testdir({ other: {} })
+  const { registry, folder, store, accessLog } = await redirectingRegistry(t, dir, certs)
   const id = storeBlob(folder, REPO, blob)
   const { backend } = open(t, { scheme: 'https', host: registry.host, ca_cert_files: [certs.ca] })
   const reader = backend.open(id)
   await checkWhole(t, reader)
-  const stored = readFileSync(join(dir, 'store/access.log'), 'utf8').trim().split('\n')
+  const stored = readFileSync(accessLog, 'utf8').trim().split('\n')
   t.ok(stored.every(line => line.includes(storedPath(id)) && / 20[06] /.test(line)))
   const asked = backend.counters['requests'] ?? 0
   t.ok(asked <= stored.length + 5, `${asked} requests, ${stored.length} of them to the store`)

@@ -19,6 +19,7 @@ import { BlobServer } from '../backend/testing/blob-server.js'
 import { makeCerts } from '../backend/testing/certs.js'
 import { FaultProxy } from '../backend/testing/fault-proxy.js'
 import { OssStore } from '../backend/testing/oss-store.js'
+import { BASIC_AUTH, redirectingRegistry, registryWithPassword } from '../backend/testing/registries.js'
 import { S3_KEYS, S3_REGION, s3Missing, startS3 } from '../backend/testing/s3-server.js'
 import { dockerRegistry, nginx, squid } from '../backend/testing/servers.js'
 import { TokenServer } from '../backend/testing/token-server.js'
@@ -41,21 +42,14 @@ const base64 = (text: string) => Buffer.from(text).toString('base64')
 
 t.test('docker-registry with htpasswd, over TLS with a private CA: every image, cold and warm', async t => {
   const dir = tempDir(t)
-  const file = join(dir, 'htpasswd')
-  writeFileSync(file, execFileSync('htpasswd', ['-Bbn', 'user', 'päss:word']))
-  const registry = await dockerRegistry({
-    dir,
-    certs,
-    extra: `auth:\n  htpasswd: { realm: test, path: ${file} }`,
-  })
-  t.teardown(() => registry.stop())
+  const registry = await registryWithPassword(t, dir, certs)
   pushImages(dir, REPO, ALL)
   const config = {
     scheme: 'https',
     host: registry.host,
     repo: REPO,
     ca_cert_files: [certs.ca],
-    auth: base64('user:päss:word'),
+    auth: BASIC_AUTH,
   }
   const backend = { type: 'registry', config }
   const workDir = join(dir, 'cache')
@@ -102,30 +96,7 @@ t.test('docker-registry with a token server: one token for all reads of a mount'
 
 t.test('blobs behind a redirect to nginx, which must see no credentials', async t => {
   const dir = tempDir(t)
-  const [folder, storeDir] = ['registry', 'store'].map(name => join(dir, name))
-  if (folder === undefined || storeDir === undefined) throw new Error('no folders')
-  mkdirSync(folder)
-  mkdirSync(storeDir)
-  const store = await nginx(
-    storeDir,
-    `server {
-      listen 127.0.0.1:$PORT;
-      root ${join(folder, 'data')};
-      if ($http_authorization) { return 400; }
-    }`,
-  )
-  t.teardown(() => store.stop())
-  const tokens = await TokenServer.start(certs)
-  t.teardown(() => tokens.stop())
-  const registry = await dockerRegistry({
-    dir: folder,
-    certs,
-    extra: `${tokens.config}middleware:
-  storage:
-    - name: redirect
-      options: { baseurl: "http://${store.host}/" }`,
-  })
-  t.teardown(() => registry.stop())
+  const { registry, folder, accessLog } = await redirectingRegistry(t, dir, certs)
   pushImages(folder, REPO, SOME)
   const config = { scheme: 'https', host: registry.host, repo: REPO, ca_cert_files: [certs.ca] }
   await showsImages(
@@ -136,7 +107,7 @@ t.test('blobs behind a redirect to nginx, which must see no credentials', async 
     { type: 'registry', config },
     { workDir: join(dir, 'cache') },
   )
-  const asked = readFileSync(join(storeDir, 'access.log'), 'utf8').trim().split('\n')
+  const asked = readFileSync(accessLog, 'utf8').trim().split('\n')
   t.ok(asked.length > SOME.length && asked.every(line => line.includes(' 206 ')), `${asked.length} ranges`)
 })
 

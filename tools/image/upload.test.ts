@@ -9,8 +9,9 @@ import { BlobServer } from '../../lib/backend/testing/blob-server.js'
 import { makeCerts } from '../../lib/backend/testing/certs.js'
 import { FaultProxy } from '../../lib/backend/testing/fault-proxy.js'
 import { OssStore } from '../../lib/backend/testing/oss-store.js'
+import { BASIC_AUTH, registryWithPassword } from '../../lib/backend/testing/registries.js'
 import { S3_KEYS, S3_REGION, s3Missing, startS3 } from '../../lib/backend/testing/s3-server.js'
-import { dockerRegistry, storeBlob } from '../../lib/backend/testing/servers.js'
+import { storeBlob } from '../../lib/backend/testing/servers.js'
 import { runTool } from '../../lib/build/testing/image-tool.js'
 import { connectGuest, startDaemon } from '../../lib/daemon/testing/daemon.js'
 import { guestTree, nodeAt, readAll } from '../../lib/daemon/testing/guest-tree.js'
@@ -83,17 +84,10 @@ async function showsBig(t: Test, boot: string, backend: RemoteBackend, bytes: Bu
 
 t.test('docker-registry with htpasswd, over TLS with a private CA', async t => {
   const dir = tempDir(t)
-  const file = join(dir, 'htpasswd')
-  writeFileSync(file, execFileSync('htpasswd', ['-Bbn', 'user', 'päss:word']))
-  const registry = await dockerRegistry({
-    dir,
-    certs,
-    extra: `auth:\n  htpasswd: { realm: test, path: ${file} }`,
-  })
-  t.teardown(() => registry.stop())
+  const registry = await registryWithPassword(t, dir, certs)
   const config = {
     ...{ scheme: 'https', host: registry.host, repo: 'team/nydus', ca_cert_files: [certs.ca] },
-    auth: base64('user:päss:word'),
+    auth: BASIC_AUTH,
   }
   const backend = { type: 'registry', config }
   for (const options of [
