@@ -5,7 +5,7 @@
 #include <memory>
 #include <new>
 
-#include "third_party/blake3/blake3.h"
+#include <blake3.h>
 
 namespace nydus::codec {
 namespace {
