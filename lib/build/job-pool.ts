@@ -42,7 +42,7 @@ export class JobPool {
   readonly #free: Slot[] = []
   readonly #slots: readonly Slot[]
   readonly #waiting: (Waiting | undefined)[] = []
-  /** Jobs that may be under way: two for each thread, so that none waits for its next. */
+  /** Jobs that may be under way: four for each thread, so that none waits while the first in order is stored. */
   readonly depth: number
   /** Whole chunks, so that a part never cuts one: bytes of a part at most. */
   readonly partSize: number
@@ -51,7 +51,7 @@ export class JobPool {
     const compressor = COMPRESSORS[settings.compressor]
     if (compressor === undefined)
       throw new NydusError('BUILD_COMPRESSOR', 'EINVAL', `${settings.compressor} is read, not written: use zstd or lz4_block`)
-    this.depth = threads * 2
+    this.depth = threads * 4
     this.partSize = Math.max(1, Math.floor(JOB_BYTES / settings.chunkSize)) * settings.chunkSize
     const limits: SlotLimits = {
       parts: JOB_PARTS,
