@@ -11,6 +11,10 @@ import { fileURLToPath } from 'node:url'
 import { NydusError } from './base/errors.js'
 
 /** How the vhost-user device of a daemon looks to its front-end. */
+/** Digesters by the addon's numbers (addon/codec/digest.h). */
+export const DIGESTER_NUMBER = { blake3: 0, sha256: 1 } as const
+type DigesterNumber = (typeof DIGESTER_NUMBER)[keyof typeof DIGESTER_NUMBER]
+
 export interface VhostDeviceOptions {
   /** Path to listen on; its folder must exist. The caller has removed a stale socket. Mode 0600. */
   readonly path?: string
@@ -191,7 +195,7 @@ export interface Native {
 
   createGzipIndexer(): GzipIndexer
   /** Digest (0 blake3, 1 sha256) of `bytes` into the 32 bytes of `into`. */
-  digestInto(digester: 0 | 1, bytes: Uint8Array, into: Uint8Array): void
+  digestInto(digester: DigesterNumber, bytes: Uint8Array, into: Uint8Array): void
 
   // addon/build
   createJobPool(options: JobPoolOptions, done: JobDone): JobPool

@@ -1,7 +1,7 @@
 /** The 80-byte record of a chunk, which v5 keeps behind each file and v6 in one table. */
 import { ChunkV5, V5_CHUNK_FLAG } from '../rafs/layout/v5.js'
 import { CHUNK, type Chunks } from './chunks.js'
-import { setU64 } from './put.js'
+import { setU64 } from '../base/u64.js'
 
 const { at: AT } = ChunkV5
 

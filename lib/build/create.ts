@@ -7,7 +7,6 @@
  * and a build that fails or is interrupted takes them away.
  */
 import { createHash } from 'node:crypto'
-import { join } from 'node:path'
 import type { Compressor, Digester } from '../cache/cache.js'
 import type { Attributes } from './attributes.js'
 import { BlobSink } from './blob-sink.js'
@@ -22,6 +21,7 @@ import type { BuiltBlob } from './image.js'
 import { JobPool } from './job-pool.js'
 import { LowerLayers } from './lower-layers.js'
 import { orderOf } from './order.js'
+import { pathOf, placed, type Place } from './place.js'
 import { prefetchNodes } from './prefetch-list.js'
 import type { WhiteoutSpec } from './whiteout.js'
 import { writeV5 } from './writer-v5.js'
@@ -29,8 +29,6 @@ import { writeV6 } from './writer-v6.js'
 
 export type SourceType = 'dir-rafs' | 'tar-rafs' | 'targz-rafs' | 'estargz-rafs'
 
-/** A file, or a folder in which the file gets its name when its content is known. */
-export type Place = { readonly file: string } | { readonly folder: string }
 
 export interface CreateOptions {
   readonly type: SourceType
@@ -87,14 +85,6 @@ export interface CreateProgress extends Progress {
 }
 
 const PAGE = 4096
-
-function pathOf(place: Place): string {
-  return 'file' in place ? place.file : place.folder
-}
-
-function placed(place: Place, name: string): string {
-  return 'file' in place ? place.file : join(place.folder, name)
-}
 
 /** Everything that is open while an image is built. */
 interface Outputs {

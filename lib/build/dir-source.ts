@@ -4,6 +4,7 @@
  */
 import { lstatSync, type BigIntStats } from 'node:fs'
 import { NydusError, explain } from '../base/errors.js'
+import { i64, u64 } from '../base/u64.js'
 import { native } from '../native.js'
 import { deviceNumber32 } from './device.js'
 import { ScanHead, ScanXattr } from './scan-record.js'
@@ -13,7 +14,6 @@ import { isMarker, type WhiteoutSpec } from './whiteout.js'
 
 const NO_XATTRS: readonly Xattr[] = []
 const NS = 1_000_000_000n
-const WORD = 2 ** 32
 
 function statOf(st: BigIntStats): NodeStat {
   const ns = ((st.mtimeNs % NS) + NS) % NS
@@ -81,10 +81,9 @@ class Scanned {
       mode: this.#u32('mode'),
       uid: this.#u32('uid'),
       gid: this.#u32('gid'),
-      // In halves: a bigint would be an object more for each of a million files.
-      mtime: view.getInt32(at + mtime + 4, true) * WORD + view.getUint32(at + mtime, true),
+      mtime: i64(view, at + mtime),
       mtimeNs: this.#u32('mtimeNs'),
-      size: view.getUint32(at + size + 4, true) * WORD + view.getUint32(at + size, true),
+      size: u64(view, at + size),
       rdev: deviceNumber32(this.#u32('major'), this.#u32('minor')),
     }
   }

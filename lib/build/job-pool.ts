@@ -7,7 +7,7 @@
 import { availableParallelism } from 'node:os'
 import type { Compressor, Digester } from '../cache/cache.js'
 import { NydusError } from '../base/errors.js'
-import { native, type JobPool as NativePool } from '../native.js'
+import { DIGESTER_NUMBER, native, type JobPool as NativePool } from '../native.js'
 import { ZSTD_LEVEL } from './compress.js'
 import { Slot, type SlotLimits } from './slot.js'
 
@@ -29,7 +29,6 @@ const JOB_PATHS = 64 << 10
 const MAX_THREADS = 8
 
 const COMPRESSORS: Readonly<Record<string, number>> = { none: 0, lz4_block: 1, zstd: 2 }
-const DIGESTERS = { blake3: 0, sha256: 1 } as const
 const KINDS = { files: 0, bytes: 1, batch: 2 } as const
 
 interface Waiting {
@@ -69,7 +68,7 @@ export class JobPool {
         slots,
         compressor,
         level: ZSTD_LEVEL,
-        digester: DIGESTERS[settings.digester],
+        digester: DIGESTER_NUMBER[settings.digester],
         chunkSize: settings.chunkSize,
         batchLimit: settings.batchLimit,
         discard: settings.discard === true,

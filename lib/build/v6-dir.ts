@@ -1,4 +1,5 @@
 /** Directory data of a v6 image: blocks of entries, each followed by its names (rafs-v6.md §6.4). */
+import { setU64 } from '../base/u64.js'
 import { DirentV6, V6_FILE_TYPE } from '../rafs/layout/v6.js'
 import type { Order } from './order.js'
 import { NONE, TYPE, type Tree } from './tree.js'
@@ -109,9 +110,7 @@ export class DirNames {
       for (let i = first; i < last; i++) {
         const entry = block + (i - first) * DirentV6.size
         const node = this.node(i)
-        const number = nid(node)
-        view.setUint32(entry + DirentV6.at.nid, number, true)
-        view.setUint32(entry + DirentV6.at.nid + 4, number / 2 ** 32, true)
+        setU64(view, entry + DirentV6.at.nid, nid(node))
         view.setUint16(entry + DirentV6.at.nameoff, name, true)
         out[entry + DirentV6.at.fileType] = FILE_TYPE[this.#tree.type(node)] ?? 0
         name += this.#writeName(i, node, out, block + name)

@@ -10,7 +10,7 @@ import {
 } from '../rafs/layout/v6.js'
 import { blockSizeOf, type BuiltImage } from './image.js'
 import { isFirstName } from './order.js'
-import { setU64 } from './put.js'
+import { setU64 } from '../base/u64.js'
 import { NONE, ROOT, TYPE } from './tree.js'
 import { DirNames } from './v6-dir.js'
 import { writeXattrs, xattrAreaSize, xattrIcount } from './v6-parts.js'

@@ -1,13 +1,13 @@
 /** Writes an image that refers to somebody else's file: the meta blob with its chunk information, and the bootstrap. */
-import { join } from 'node:path'
 import { BlobSink } from './blob-sink.js'
 import type { Chunks } from './chunks.js'
-import type { Created, Place } from './create.js'
+import type { Created } from './create.js'
 import { finishBlob } from './finish-blob.js'
 import type { BuiltBlob, BuiltImage } from './image.js'
 import type { Kind, LowerLayers } from './lower-layers.js'
 import { orderOf } from './order.js'
 import { overlay } from './overlay.js'
+import { pathOf, placed, type Place } from './place.js'
 import { prefetchNodes } from './prefetch-list.js'
 import type { RefWriter } from './ref-writer.js'
 import type { Tree } from './tree.js'
@@ -35,14 +35,6 @@ export interface RefOptions {
 /** What an index of a layer always is; those that it is built upon have to be the same. */
 export function referenceKind(chunkSize: number): Kind {
   return { version: 6, chunkSize, compressor: 'gzip', digester: 'sha256', fixed: true }
-}
-
-function pathOf(place: Place): string {
-  return 'file' in place ? place.file : place.folder
-}
-
-function placed(place: Place, name: string): string {
-  return 'file' in place ? place.file : join(place.folder, name)
 }
 
 /** `writer` has all chunks and knows the file that they are in; `upper` is the layer's tree, which goes over that of `layers`. */

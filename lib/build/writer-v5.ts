@@ -21,11 +21,11 @@ import {
 } from '../rafs/layout/v5.js'
 import { writeChunk } from './chunk-record.js'
 import { DIGEST_SIZE } from './chunks.js'
-import { native } from '../native.js'
+import { DIGESTER_NUMBER, native } from '../native.js'
 import { V6_SELF_BLOB_BYTE } from '../rafs/layout/v6.js'
 import { commonFlags, type BuiltBlob, type BuiltImage } from './image.js'
 import { depthFirst } from './order.js'
-import { setU64 } from './put.js'
+import { setU64 } from '../base/u64.js'
 import { NONE, ROOT, TYPE, type Tree, type Xattr } from './tree.js'
 
 const { at: INODE } = InodeV5
@@ -46,12 +46,10 @@ function xattrBytes(xattrs: readonly Xattr[]): number {
   return sum
 }
 
-const DIGESTER = { blake3: 0, sha256: 1 } as const
-
 /** Inode digests (rafs-v5.md §8) by node: a Merkle tree over content and shape. */
 function inodeDigests(image: BuiltImage): Uint8Array {
   const { tree, order, chunks } = image
-  const digester = DIGESTER[image.digester]
+  const digester = DIGESTER_NUMBER[image.digester]
   const digests = new Uint8Array(tree.rows * DIGEST_SIZE)
   const empty = new Uint8Array(DIGEST_SIZE)
   native.digestInto(digester, new Uint8Array(0), empty)

@@ -9,7 +9,7 @@ import { BlobEviction } from './blob-eviction.js'
 import { openCachedTable, fetchTable, writeCacheFile } from './blob-meta.js'
 import type { BlobLane } from './blob-lane.js'
 import { BLOB_FEATURE, type BlobHandle, type BlobInfo, type ChunkWant, type OpenOptions } from './cache.js'
-import { cachePaths, linkNames, openCacheFiles, type CacheFiles } from './cache-files.js'
+import { cachePaths, linkNames, openCacheFiles, type CacheFiles, type CachePaths } from './cache-files.js'
 import type { CacheFolder } from './cache-folder.js'
 import type { ChunkTable } from './chunk-table.js'
 import { Counted } from './counted.js'
@@ -332,7 +332,7 @@ export class BlobStore {
       this.digests = await fetchDigests(this.info, lane.metaReader, paths, this.#services.log)
   }
 
-  async #fetchTable(lane: BlobLane, paths: ReturnType<typeof cachePaths> | undefined): Promise<ChunkTable> {
+  async #fetchTable(lane: BlobLane, paths: CachePaths | undefined): Promise<ChunkTable> {
     const { table, bytes } = await fetchTable(this.info, lane.metaReader, this.#services.workers, {
       priority: 'demand',
     })

@@ -28,17 +28,29 @@ import { checkChunkMap, createChunkMap, mapChunkMap } from './chunk-map.js'
 import { lockFolder, shareFile } from './folder-lock.js'
 import { openTempFile } from './temp-file.js'
 
+/** What names of a blob's files end with, behind an id. */
+export const SUFFIX = {
+  data: '.blob.data',
+  map: '.blob.data.chunk_map',
+  /** Up to Nydus 2.2. */
+  oldMap: '.chunk_map',
+  raw: '.blob.raw',
+  meta: '.blob.meta',
+  digest: '.blob.digest',
+  toc: '.blob.toc',
+} as const
+
 /** Names of a blob's files in a work_dir. */
 export function cachePaths(dir: string, { id, metaBlobId }: Pick<BlobInfo, 'id' | 'metaBlobId'>) {
   const path = (suffix: string): string => join(dir, id + suffix)
   const names = {
-    data: path('.blob.data'),
-    map: path('.blob.data.chunk_map'),
+    data: path(SUFFIX.data),
+    map: path(SUFFIX.map),
     /** Data file of a cache in "compressed" mode, whose chunk map has the same name as ours. */
-    raw: path('.blob.raw'),
-    meta: path('.blob.meta'),
-    digest: path('.blob.digest'),
-    toc: path('.blob.toc'),
+    raw: path(SUFFIX.raw),
+    meta: path(SUFFIX.meta),
+    digest: path(SUFFIX.digest),
+    toc: path(SUFFIX.toc),
   }
   /**
    * Names up to Nydus 2.2, kept as second links, so that daemons of both ages share one set of files: another one for the
@@ -46,16 +58,16 @@ export function cachePaths(dir: string, { id, metaBlobId }: Pick<BlobInfo, 'id' 
    */
   const oldId = metaBlobId ?? id
   const old = {
-    map: join(dir, `${oldId}.chunk_map`),
+    map: join(dir, oldId + SUFFIX.oldMap),
     ...(metaBlobId !== undefined && {
-      data: join(dir, `${oldId}.blob.data`),
-      meta: join(dir, `${oldId}.blob.meta`),
+      data: join(dir, oldId + SUFFIX.data),
+      meta: join(dir, oldId + SUFFIX.meta),
     }),
   }
   return { ...names, old }
 }
 
-type CachePaths = ReturnType<typeof cachePaths>
+export type CachePaths = ReturnType<typeof cachePaths>
 
 export interface CacheFiles {
   /** Descriptor of the data file. */

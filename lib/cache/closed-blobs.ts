@@ -1,18 +1,11 @@
 /** Blobs in a cache folder that nobody has open: how much they take, and taking them away. */
 import { closeSync, openSync, readdirSync, rmSync, statSync, type Stats } from 'node:fs'
 import { join } from 'node:path'
+import { SUFFIX } from './cache-files.js'
 import { claimFile } from './folder-lock.js'
 
-const DATA = '.blob.data'
 /** What belongs to a data file, the map first: data without a map is nothing, a map without data would be a lie. */
-const COMPANIONS = [
-  '.blob.data.chunk_map',
-  '.chunk_map',
-  DATA,
-  '.blob.meta',
-  '.blob.digest',
-  '.blob.toc',
-] as const
+const COMPANIONS = [SUFFIX.map, SUFFIX.oldMap, SUFFIX.data, SUFFIX.meta, SUFFIX.digest, SUFFIX.toc] as const
 
 /** One blob's files, by all names that they have in the folder. */
 interface BlobFiles {
@@ -50,11 +43,11 @@ export function folderBytes(dir: string): number {
 function blobsIn(dir: string): BlobFiles[] {
   const blobs = new Map<string, BlobFiles>()
   for (const name of readdirSync(dir)) {
-    if (!name.endsWith(DATA)) continue
+    if (!name.endsWith(SUFFIX.data)) continue
     const file = stat(join(dir, name))
     if (file === undefined || !file.isFile()) continue
     const inode = inodeOf(file)
-    const id = name.slice(0, -DATA.length)
+    const id = name.slice(0, -SUFFIX.data.length)
     const known = blobs.get(inode)
     if (known === undefined) blobs.set(inode, { ids: [id], inode, used: file.mtimeMs })
     else known.ids.push(id)
@@ -79,7 +72,7 @@ function remove(dir: string, { ids, inode }: BlobFiles): number {
   const [id = ''] = ids
   let fd: number
   try {
-    fd = openSync(join(dir, id + DATA), 'r')
+    fd = openSync(join(dir, id + SUFFIX.data), 'r')
   } catch {
     return 0
   }
@@ -89,7 +82,7 @@ function remove(dir: string, { ids, inode }: BlobFiles): number {
     for (const suffix of COMPANIONS)
       for (const name of ids) {
         const path = join(dir, name + suffix)
-        const file = suffix === DATA ? stat(path) : undefined
+        const file = suffix === SUFFIX.data ? stat(path) : undefined
         if (file !== undefined && inodeOf(file) !== inode) continue
         rmSync(path, { force: true })
       }

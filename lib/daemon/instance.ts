@@ -2,7 +2,6 @@
  * One mounted image: its bootstrap, its blobs in the cache, its backend. It belongs to whoever opened it until a
  * mount table has taken it; then the table closes it when no lane answers from it any more.
  */
-import { setImmediate as nextTurn } from 'node:timers/promises'
 import { openBackend } from '../backend/open.js'
 import type { Backend } from '../backend/backend.js'
 import { NydusError, explain } from '../base/errors.js'
@@ -18,9 +17,7 @@ import type { NydusConfig } from './config.js'
 import { prefetchImage, prefetchSettings } from './prefetch-image.js'
 import { ReadLatency } from './read-latency.js'
 import type { SettingsStore } from './settings.js'
-
-/** Milliseconds at a stretch. */
-const WALK_MS = 2
+import { Stretch } from './stretch.js'
 
 /** What all instances of a daemon share. */
 export interface InstanceContext {
@@ -185,15 +182,13 @@ export class Instance {
   }
 }
 
-/** All chunks of one blob, in the order of the tree. The walk shares its thread with guests' cold reads. */
+/** All chunks of one blob, in the order of the tree. */
 async function* chunksOf(image: RafsImage, number: number, signal: AbortSignal): AsyncGenerator<ChunkWant> {
-  let since = performance.now()
+  const stretch = new Stretch()
   for (const ino of image.files(image.rootIno)) {
     for (const { blob, want } of image.chunks(ino)) if (blob === number) yield want
     if (signal.aborted) return
-    if (performance.now() - since < WALK_MS) continue
-    await nextTurn()
-    since = performance.now()
+    if (stretch.over) await stretch.rest()
   }
 }
 

@@ -1,11 +1,8 @@
 /** What was noted of single files, in the shapes of http-api.md 4: `metrics/files`, `metrics/pattern`. */
-import { setImmediate as nextTurn } from 'node:timers/promises'
 import { METRIC } from '../fuse/abi.js'
 import { fileReports, takeLatestRead, type FileReport, type FileTable } from '../fuse/file-records.js'
 import type { RafsImage } from '../rafs/image.js'
-
-/** A walk shares its thread with guests' cold reads: at most so long at a stretch. */
-const STRETCH_MS = 2
+import { Stretch } from './stretch.js'
 
 /** Counters by inode number (decimal). */
 export function filesJson(table: FileTable): Record<string, object> {
@@ -60,15 +57,13 @@ export async function patternWithPaths(table: FileTable, image: RafsImage): Prom
   const reports = inOrder(table)
   const paths = new Map(reports.map(({ ino }): [number, string | undefined] => [ino, undefined]))
   let missing = paths.size
-  let since = performance.now()
+  const stretch = new Stretch()
   for (const { ino, path } of missing > 0 ? image.walk() : []) {
     if (paths.has(ino) && paths.get(ino) === undefined) {
       paths.set(ino, path.toString())
       if (--missing === 0) break
     }
-    if (performance.now() - since < STRETCH_MS) continue
-    await nextTurn()
-    since = performance.now()
+    if (stretch.over) await stretch.rest()
   }
   return reports.flatMap(report => {
     const path = paths.get(report.ino)

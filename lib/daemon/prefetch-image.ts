@@ -2,16 +2,13 @@
  * What of an image is worth fetching ahead, in order: the files that the user names, those that the image names
  * itself, then all the rest if so configured. How it is fetched is the cache's business (lib/cache/prefetch.ts).
  */
-import { setImmediate as nextTurn } from 'node:timers/promises'
 import { explain } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { prefetch, type PrefetchItem } from '../cache/prefetch.js'
 import type { BlobCacheMetrics } from '../cache/metrics.js'
 import type { NydusConfig } from './config.js'
 import type { Instance } from './instance.js'
-
-/** The walk shares its thread with guests' cold reads: at most so long at a stretch. */
-const STRETCH_MS = 2
+import { Stretch } from './stretch.js'
 
 export interface PrefetchPlan {
   readonly instance: Instance
@@ -60,15 +57,13 @@ async function* items(plan: PrefetchPlan, all: boolean): AsyncGenerator<Prefetch
 /** Chunks of the files at and below an inode. A damaged part of the tree ends this part of the list only. */
 async function* below({ instance, log }: PrefetchPlan, from: number): AsyncGenerator<PrefetchItem> {
   const { image, blobs } = instance
-  let since = performance.now()
+  const stretch = new Stretch()
   try {
     for (const ino of image.files(from))
       for (const { blob: number, want } of image.chunks(ino)) {
         const blob = blobs[number]
         if (blob !== undefined) yield { blob, want }
-        if (performance.now() - since < STRETCH_MS) continue
-        await nextTurn()
-        since = performance.now()
+        if (stretch.over) await stretch.rest()
       }
   } catch (error) {
     log.warn({ ino: from, error: explain(error) }, 'prefetch: a part of the image is damaged')

@@ -24,8 +24,9 @@ const BYTES_READ = ERRORS + METRIC_COUNT
 const READ_SIZES = BYTES_READ + 1
 const RECORD_NUMBERS = READ_SIZES + SIZE_BUCKETS
 
+const CACHE_LINE = 64
 /** Head of a part: number of records, and padding to a cache line. */
-const HEAD_BYTES = 64
+const HEAD_BYTES = CACHE_LINE
 const START = performance.timeOrigin
 
 /** The table of one mount, structured-cloneable. */
@@ -49,9 +50,17 @@ function indexSize(capacity: number): number {
   return 2 ** Math.ceil(Math.log2(capacity * 2))
 }
 
+function lines(bytes: number): number {
+  return Math.ceil(bytes / CACHE_LINE) * CACHE_LINE
+}
+
+function recordBytes(capacity: number): number {
+  return lines(capacity * RECORD_NUMBERS * 8)
+}
+
 function partBytes(capacity: number): number {
   const words = capacity + indexSize(capacity)
-  return Math.ceil((HEAD_BYTES + words * 4) / 64) * 64 + Math.ceil((capacity * RECORD_NUMBERS * 8) / 64) * 64
+  return lines(HEAD_BYTES + words * 4) + recordBytes(capacity)
 }
 
 /** Views of one part. */
@@ -66,11 +75,10 @@ class Part {
   constructor({ memory, capacity }: FileTable, part: number) {
     const start = part * partBytes(capacity)
     const end = start + partBytes(capacity)
-    const recordBytes = Math.ceil((capacity * RECORD_NUMBERS * 8) / 64) * 64
     this.count = new Uint32Array(memory, start, 1)
     this.fresh = new Uint32Array(memory, start + HEAD_BYTES, capacity)
     this.index = new Uint32Array(memory, start + HEAD_BYTES + capacity * 4, indexSize(capacity))
-    this.records = new Float64Array(memory, end - recordBytes, capacity * RECORD_NUMBERS)
+    this.records = new Float64Array(memory, end - recordBytes(capacity), capacity * RECORD_NUMBERS)
   }
 }
 

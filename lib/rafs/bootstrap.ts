@@ -6,6 +6,7 @@
  * compared with, so no BigInt is needed to refuse it.
  */
 import { NydusError, type Code } from '../base/errors.js'
+import { i64 } from '../base/u64.js'
 
 export class Bootstrap {
   /** What a person calls this file. */
@@ -27,14 +28,9 @@ export class Bootstrap {
   }
 }
 
-/** Little-endian u64 as a double; exact below 2^53, above 2^53 - 1 otherwise. */
-export function u64(view: DataView, at: number): number {
-  return view.getUint32(at, true) + view.getUint32(at + 4, true) * 0x1_0000_0000
-}
-
 /** Two's complement 64-bit seconds, cut to what a double holds exactly (file systems do allow such times). */
 export function seconds(view: DataView, at: number): number {
-  const value = view.getUint32(at, true) + view.getInt32(at + 4, true) * 0x1_0000_0000
+  const value = i64(view, at)
   if (value > Number.MAX_SAFE_INTEGER) return Number.MAX_SAFE_INTEGER
   if (value < Number.MIN_SAFE_INTEGER) return Number.MIN_SAFE_INTEGER
   return value

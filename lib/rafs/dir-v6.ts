@@ -1,7 +1,8 @@
 /** RAFS v6 folders: dirent blocks, searched and listed in place (rafs-v6.md §6.4). */
 import { ERRNO } from '../base/errors.js'
 import type { DirSink } from '../vfs/filesystem.js'
-import { orderAt, sharedBytes, u64, type Bootstrap } from './bootstrap.js'
+import { u64 } from '../base/u64.js'
+import { orderAt, sharedBytes, type Bootstrap } from './bootstrap.js'
 import type { ImageDir } from './reader.js'
 import { NAME_MAX, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_IFSOCK } from './layout/flags.js'
 import { DirentV6, V6_FILE_TYPE } from './layout/v6.js'

@@ -1,7 +1,8 @@
 /** RAFS v5 inode record, read in place (rafs-v5.md §3–§5, §7, §10). */
 import { ERRNO } from '../base/errors.js'
 import type { Attr, ExtentSink } from '../vfs/filesystem.js'
-import { seconds, u64, type Bootstrap } from './bootstrap.js'
+import { u64 } from '../base/u64.js'
+import { seconds, type Bootstrap } from './bootstrap.js'
 import type { Blobs } from './blobs.js'
 import type { ChunkPlace } from './chunks.js'
 import type { DigestsV5 } from './digests-v5.js'

@@ -1,7 +1,8 @@
 /** RAFS v6 inode, read in place (rafs-v6.md §6.1–§6.3, §6.5). */
 import { ERRNO } from '../base/errors.js'
 import type { Attr, ExtentSink } from '../vfs/filesystem.js'
-import { seconds, u64, type Bootstrap } from './bootstrap.js'
+import { u64 } from '../base/u64.js'
+import { seconds, type Bootstrap } from './bootstrap.js'
 import type { Blobs } from './blobs.js'
 import type { ChunkPlace } from './chunks.js'
 import type { FlatData } from './dir-v6.js'

@@ -1,6 +1,7 @@
 /** RAFS v5: superblock, blob table, extended blob table (rafs-v5.md §2, §9, §10). */
 import type { BlobInfo } from '../cache/cache.js'
-import { badImage, u64, type Bootstrap } from './bootstrap.js'
+import { u64 } from '../base/u64.js'
+import { badImage, type Bootstrap } from './bootstrap.js'
 import { RAFS_FLAG, RAFS_FLAGS_V5 } from './layout/flags.js'
 import {
   BlobEntryV5,

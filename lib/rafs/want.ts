@@ -3,7 +3,8 @@
  * yard, and believes nothing: neither the number nor what the image says where it points.
  */
 import { BLOB_FEATURE, type BlobInfo, type ChunkRef, type ChunkWant } from '../cache/cache.js'
-import { badImage, u64, type Bootstrap } from './bootstrap.js'
+import { u64 } from '../base/u64.js'
+import { badImage, type Bootstrap } from './bootstrap.js'
 import type { ChunkDigests } from './chunk-digests.js'
 import { ChunkIndexV6 } from './layout/v6.js'
 import { ChunkV5, V5_ALIGNMENT, V5_CHUNK_FLAG } from './layout/v5.js'

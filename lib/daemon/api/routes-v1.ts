@@ -5,7 +5,7 @@ import { HOT_SETTINGS, type Control, type MountRequest, type Settings } from '..
 import { LOG_LEVELS } from '../options.js'
 import { reason } from '../reason.js'
 import { ApiFailure } from './failure.js'
-import { done, route, type Answer, type Input, type Route } from './route.js'
+import { done, route, type Route } from './route.js'
 
 const V1 = '/api/v1'
 
@@ -62,11 +62,21 @@ async function configOf2020(control: Control, given: string | null | undefined):
   }
 }
 
-export function changeLogLevel({ control, body }: Input<{ log_level: string }>): Answer {
-  const level = LOG_LEVELS.find(name => name === body.log_level)
-  if (level === undefined) throw new ApiFailure(500, 'Configure(ResponsePayloadType)')
-  control.setLogLevel(level)
-  return done
+/** The same in every version of the API; `base` is its path. */
+export function logLevelRoute(base: string): Route {
+  return route({
+    method: 'PUT',
+    path: `${base}/daemon`,
+    summary: 'Change the log level.',
+    operation: 'Configure',
+    body: async () => (await import('./bodies.js')).daemonBody,
+    handle({ control, body }) {
+      const level = LOG_LEVELS.find(name => name === body.log_level)
+      if (level === undefined) throw new ApiFailure(500, 'Configure(ResponsePayloadType)')
+      control.setLogLevel(level)
+      return done
+    },
+  })
 }
 
 export const routesV1: readonly Route[] = [
@@ -77,14 +87,7 @@ export const routesV1: readonly Route[] = [
     operation: 'DaemonInfo',
     handle: ({ control }) => ({ body: control.info() }),
   }),
-  route({
-    method: 'PUT',
-    path: `${V1}/daemon`,
-    summary: 'Change the log level.',
-    operation: 'Configure',
-    body: async () => (await import('./bodies.js')).daemonBody,
-    handle: changeLogLevel,
-  }),
+  logLevelRoute(V1),
   route({
     method: 'GET',
     path: `${V1}/daemon/events`,

@@ -3,7 +3,7 @@
  * kernel (`singleton`); one that serves virtual machines has none and takes none.
  */
 import { NydusError } from '../../base/errors.js'
-import { changeLogLevel } from './routes-v1.js'
+import { logLevelRoute } from './routes-v1.js'
 import { missingQuery } from './failure.js'
 import { done, route, type Route } from './route.js'
 
@@ -25,14 +25,7 @@ export const routesV2: readonly Route[] = [
     operation: 'DaemonInfo',
     handle: ({ control }) => ({ body: { ...control.info(), backend_collection: null } }),
   }),
-  route({
-    method: 'PUT',
-    path: `${V2}/daemon`,
-    summary: 'Change the log level.',
-    operation: 'Configure',
-    body: async () => (await import('./bodies.js')).daemonBody,
-    handle: changeLogLevel,
-  }),
+  logLevelRoute(V2),
   route({
     method: 'GET',
     path: `${V2}/blobs`,
