@@ -1,9 +1,10 @@
 /**
- * Brings file content into a blob: cuts it into parts, keeps the pool busy with them, has their chunks stored in the
- * order in which the files were given. Bounded: so many jobs are under way, each of about JOB_BYTES, and no more.
+ * Brings file content into a blob: cuts it into parts, keeps the pool busy with them (JobQueue), has their chunks stored
+ * in the order in which the files were given.
  */
 import type { Chunks } from './chunks.js'
-import { JOB_BYTES, type JobPool } from './job-pool.js'
+import type { JobPool } from './job-pool.js'
+import { JobQueue } from './job-queue.js'
 import type { FoundFile, Slot } from './slot.js'
 import type { Tree } from './tree.js'
 
@@ -20,21 +21,15 @@ export interface Progress {
   stored(files: number, bytes: number): void
 }
 
-interface Running {
-  readonly done: Promise<Slot>
-  readonly listAt: number
-}
-
 export class Chunker {
   readonly #tree: Tree
   readonly #chunks: Chunks
   readonly #pool: JobPool
   readonly #writer: ChunkStore
   readonly #chunkSize: number
-  readonly #progress: Progress
-  readonly #running: Running[] = []
-  /** The job that is being filled; the lists of its chunks follow each other from `#listAt` to `#listEnd`. */
-  #slot: Slot
+  /** Each with the row where the lists of its chunks start. */
+  readonly #jobs: JobQueue<number>
+  /** Of the job that is being filled; the lists of its chunks follow each other from `#listAt` to `#listEnd`. */
   #kind: 'files' | 'bytes' = 'files'
   #listAt = 0
   #listEnd = 0
@@ -45,8 +40,10 @@ export class Chunker {
     this.#pool = pool
     this.#writer = writer
     this.#chunkSize = chunkSize
-    this.#progress = progress
-    this.#slot = pool.take()
+    this.#jobs = new JobQueue(pool, async (done, listAt) => {
+      await writer.store(done, listAt)
+      progress.stored(done.parts, done.bytes)
+    })
   }
 
   /**
@@ -77,7 +74,7 @@ export class Chunker {
     const tree = this.#tree
     this.#willList(list, length)
     this.#kind = 'files'
-    this.#slot.addFile(folder, tree.names.bytes, tree.nameOffset(node), tree.nameLength(node), offset, length, file)
+    this.#jobs.slot.addFile(folder, tree.names.bytes, tree.nameOffset(node), tree.nameLength(node), offset, length, file)
   }
 
   /** A file whose content comes in a stream: `read` fills a buffer with its next bytes. */
@@ -89,14 +86,14 @@ export class Chunker {
       if (!this.#fits(listAt, length, 0)) await this.#dispatch()
       this.#willList(listAt, length)
       this.#kind = 'bytes'
-      await read(this.#slot.addBytes(length, size))
+      await read(this.#jobs.slot.addBytes(length, size))
     }
   }
 
   /** Waits until everything that was added is in the blob, but for a batch that is not full. */
   async settle(): Promise<void> {
     await this.#dispatch()
-    while (this.#running.length > 0) await this.#storeOldest()
+    await this.#jobs.settle()
   }
 
   async finish(): Promise<void> {
@@ -113,31 +110,16 @@ export class Chunker {
 
   #fits(list: number, length: number, pathBytes: number): boolean {
     // Another chunker over the same rows may have listed some in between.
-    const follows = list === this.#listEnd || this.#slot.parts === 0
-    return follows && this.#slot.bytes < JOB_BYTES && this.#slot.fits(length, pathBytes)
+    const follows = list === this.#listEnd || this.#jobs.slot.parts === 0
+    return follows && this.#jobs.fits(length, pathBytes)
   }
 
   #willList(list: number, length: number): void {
-    if (this.#slot.parts === 0) this.#listAt = list
+    if (this.#jobs.slot.parts === 0) this.#listAt = list
     this.#listEnd = list + Math.ceil(length / this.#chunkSize)
   }
 
-  async #dispatch(): Promise<void> {
-    if (this.#slot.parts === 0) return
-    const done = this.#pool.run(this.#slot, this.#kind)
-    // Its failure is met when its turn comes; until then nobody waits for it.
-    done.catch(() => undefined)
-    this.#running.push({ done, listAt: this.#listAt })
-    while (this.#running.length >= this.#pool.depth) await this.#storeOldest()
-    this.#slot = this.#pool.take()
-  }
-
-  async #storeOldest(): Promise<void> {
-    const job = this.#running.shift()
-    if (job === undefined) return
-    const done = await job.done
-    await this.#writer.store(done, job.listAt)
-    this.#progress.stored(done.parts, done.bytes)
-    this.#pool.release(done)
+  #dispatch(): Promise<void> {
+    return this.#jobs.dispatch(this.#kind, this.#listAt)
   }
 }

@@ -15,7 +15,8 @@ import { CHUNK, Chunks } from '../build/chunks.js'
 import { BlobCipher } from '../build/cipher.js'
 import { finishBlob } from '../build/finish-blob.js'
 import { hasFeature, type BuiltBlob } from '../build/image.js'
-import { JOB_BYTES, JobPool } from '../build/job-pool.js'
+import { JobPool } from '../build/job-pool.js'
+import { JobQueue } from '../build/job-queue.js'
 import { loadImage, type LoadedImage } from '../build/load-image.js'
 import { usedBlobs } from '../build/merge.js'
 import { orderOf, type Order } from '../build/order.js'
@@ -263,34 +264,23 @@ class Rebuild {
       for (const row of rows)
         yield { tag: row, chunk: { blob: source.chunks.blob(row), want: wantOf(source, row) } }
     }
-    const running: { rows: readonly number[]; done: Promise<Slot> }[] = []
-    const storeOldest = async (): Promise<void> => {
-      const job = running.shift()
-      if (job !== undefined) await this.#take(job.rows, await job.done, writer)
-    }
-    let slot = this.#pool.take()
+    const jobs = new JobQueue<readonly number[]>(this.#pool, (done, taken) => this.#take(taken, done, writer))
     let batch: number[] = []
     const dispatch = async (): Promise<void> => {
-      if (batch.length === 0) return
-      const done = this.#pool.run(slot, 'bytes')
-      // Its failure is met when its turn comes.
-      done.catch(() => undefined)
-      running.push({ rows: batch, done })
+      await jobs.dispatch('bytes', batch)
       batch = []
-      while (running.length >= this.#pool.depth) await storeOldest()
-      slot = this.#pool.take()
     }
     for await (const { tag, bytes: plain } of this.#content.read(
       wanted(),
       row => `chunk ${source.chunks.index(row)}`,
     )) {
-      if (slot.bytes >= JOB_BYTES || !slot.fits(plain.length, 0)) await dispatch()
-      slot.addBytes(plain.length, plain.length).set(plain)
+      if (!jobs.fits(plain.length, 0)) await dispatch()
+      jobs.slot.addBytes(plain.length, plain.length).set(plain)
       batch.push(tag)
     }
     await dispatch()
-    while (running.length > 0) await storeOldest()
-    this.#pool.release(slot)
+    await jobs.settle()
+    jobs.close()
   }
 
   async #take(rows: readonly number[], done: Slot, writer: BlobWriter): Promise<void> {
@@ -300,7 +290,6 @@ class Rebuild {
       this.#moved[row] = this.#next.listed(list + i)
     })
     this.#progress.stored(rows.length, done.bytes)
-    this.#pool.release(done)
   }
 
   /** Files refer to the new rows; chunks that stay where they are get theirs now. */
