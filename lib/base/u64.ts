@@ -15,6 +15,33 @@ export function i64(view: DataView, at: number): number {
   return view.getUint32(at, true) + view.getInt32(at + 4, true) * HIGH
 }
 
+/** A number that takes some bits of a word: where it starts is worth `unit`, it is below `span`. */
+export interface BitField {
+  readonly unit: number
+  readonly span: number
+}
+
+/** `width` bits, 53 at most, from bit `from` on: bit 0 is worth 1. */
+export function bitField(from: number, width: number): BitField {
+  return { unit: 2 ** from, span: 2 ** width }
+}
+
+/** The number in some bits of the word at `at`. */
+export function bitsOf(view: DataView, at: number, { unit, span }: BitField): number {
+  // By halves: as one double, a word would lose its lowest bits. Powers of two, so that no division rounds.
+  const low = Math.floor(view.getUint32(at, true) / unit)
+  const high = Math.floor((view.getUint32(at + 4, true) * HIGH) / unit)
+  return low - Math.floor(low / span) * span + (high - Math.floor(high / span) * span)
+}
+
+/** Puts a number below `span` into some bits, which are zeros, of the word at `at`. */
+export function putBits(view: DataView, at: number, { unit }: BitField, value: number): void {
+  const word = value * unit
+  const high = Math.floor(word / HIGH)
+  view.setUint32(at, view.getUint32(at, true) + (word - high * HIGH), true)
+  view.setUint32(at + 4, view.getUint32(at + 4, true) + high, true)
+}
+
 /** A safe integer, two's complement when negative. */
 export function setU64(view: DataView, at: number, value: number): void {
   view.setUint32(at, value, true)

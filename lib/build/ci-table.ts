@@ -2,9 +2,12 @@
  * The chunk information that a v6 blob carries of itself (rafs-v6.md §7): one record a chunk, in the order of the
  * blob, then batch or zran windows; and the 4096-byte header that follows it.
  */
+import { putBits } from '../base/u64.js'
 import { BLOB_FEATURE, type Compressor } from '../cache/cache.js'
 import {
   CI_MAGIC,
+  CI_V1,
+  CI_V2,
   CI_V2_FLAG,
   CiHeaderV6,
   CiRecordV1,
@@ -14,18 +17,21 @@ import {
 } from '../rafs/layout/v6.js'
 import { CHUNK, type Chunks } from './chunks.js'
 
-const WORD = 2 ** 32
+const SIZE_REST = 2 ** CI_V1.sizeBits - 1
 
-/** Numbers in the bits of rafs-v6.md §7.1, as the low and high half of each word: sizes have 24 bits, places 40. */
+/** Writes the record of a row to `at`, where zeros are. */
 function writeV1(view: DataView, at: number, chunks: Chunks, row: number): void {
   const plain = chunks.uncompressedSize(row) - 1
   const stored = chunks.compressedSize(row) - 1
-  const place = chunks.uncompressedOffset(row)
-  const offset = chunks.compressedOffset(row)
-  view.setUint32(at + CiRecordV1.at.uncompressed, (place % WORD) + (plain >>> 20) * 2 ** 8, true)
-  view.setUint32(at + CiRecordV1.at.uncompressed + 4, Math.floor(place / WORD) | (plain << 12), true)
-  view.setUint32(at + CiRecordV1.at.compressed, offset % WORD, true)
-  view.setUint32(at + CiRecordV1.at.compressed + 4, Math.floor(offset / WORD) | ((stored >>> 20) << 8) | (stored << 12), true)
+  const { uncompressed, compressed, sizeBits } = CI_V1
+  const u = at + CiRecordV1.at.uncompressed
+  putBits(view, u, uncompressed.block, chunks.uncompressedOffset(row) / V6_BLOCK_SIZE)
+  putBits(view, u, uncompressed.size, plain & SIZE_REST)
+  putBits(view, u, uncompressed.sizeTop, plain >>> sizeBits)
+  const c = at + CiRecordV1.at.compressed
+  putBits(view, c, compressed.offset, chunks.compressedOffset(row))
+  putBits(view, c, compressed.size, stored & SIZE_REST)
+  putBits(view, c, compressed.sizeTop, stored >>> sizeBits)
 }
 
 function writeV2(view: DataView, at: number, chunks: Chunks, row: number): void {
@@ -39,15 +45,17 @@ function writeV2(view: DataView, at: number, chunks: Chunks, row: number): void 
     (zran ? CI_V2_FLAG.ZRAN : 0) |
     ((own & CHUNK.ENCRYPTED) !== 0 ? CI_V2_FLAG.ENCRYPTED : 0) |
     (crc ? CI_V2_FLAG.CRC : 0)
-  const offset = chunks.compressedOffset(row)
-  view.setUint32(at + CiRecordV2.at.uncompressed, chunks.uncompressedOffset(row) / V6_BLOCK_SIZE, true)
-  view.setUint32(at + CiRecordV2.at.uncompressed + 4, (chunks.uncompressedSize(row) - 1) | (flags << 24), true)
-  view.setUint32(at + CiRecordV2.at.compressed, offset % WORD, true)
-  view.setUint32(at + CiRecordV2.at.compressed + 4, Math.floor(offset / WORD) | (chunks.compressedSize(row) << 8), true)
+  const u = at + CiRecordV2.at.uncompressed
+  putBits(view, u, CI_V2.uncompressed.block, chunks.uncompressedOffset(row) / V6_BLOCK_SIZE)
+  putBits(view, u, CI_V2.uncompressed.size, chunks.uncompressedSize(row) - 1)
+  putBits(view, u, CI_V2.uncompressed.flags, flags)
+  const c = at + CiRecordV2.at.compressed
+  putBits(view, c, CI_V2.compressed.offset, chunks.compressedOffset(row))
+  putBits(view, c, CI_V2.compressed.size, chunks.compressedSize(row))
   if (batch || zran) {
-    view.setUint32(at + CiRecordV2.at.data, chunks.windowOffset(row), true)
-    view.setUint32(at + CiRecordV2.at.data + 4, chunks.window(row), true)
-  } else if (crc) view.setUint32(at + CiRecordV2.at.data, chunks.crc32(row), true)
+    view.setUint32(at + CiRecordV2.at.value, chunks.windowOffset(row), true)
+    view.setUint32(at + CiRecordV2.at.window, chunks.window(row), true)
+  } else if (crc) view.setUint32(at + CiRecordV2.at.value, chunks.crc32(row), true)
 }
 
 /** The plain table, `windows` at its end. `features` decides between the two record formats. */

@@ -4,10 +4,13 @@
  * checked against the blob's sizes before it is used.
  */
 import { NydusError } from '../base/errors.js'
+import { bitsOf } from '../base/u64.js'
 import { BLOB_FEATURE, type BlobInfo } from './cache.js'
 import {
   BatchWindowV6,
   CI_MAGIC,
+  CI_V1,
+  CI_V2,
   CI_V2_FLAG,
   CiHeaderV6,
   CiRecordV1,
@@ -18,8 +21,6 @@ import {
 import { MAX_OUTPUT, MAX_STORED, windowKey, type Member, type Unit } from './unit.js'
 
 const BLOCK = 4096
-const HALF = 4
-const TWO_32 = 2 ** 32
 /** Chunks of one window; a window of MAX_OUTPUT bytes of 64-byte files has as many. */
 const MAX_MEMBERS = 1 << 18
 
@@ -211,16 +212,19 @@ export class ChunkTable {
   }
 
   #chunkV1(index: number): TableChunk {
-    const start = index * CiRecordV1.size
-    const u = this.#words(start + CiRecordV1.at.uncompressed)
-    const c = this.#words(start + CiRecordV1.at.compressed)
-    const uncompressedSize = ((u.high >>> 12) | (((u.low >>> 8) & 0xf) << 20)) + 1
-    const compressedSize = ((c.high >>> 12) | (((c.high >>> 8) & 0xf) << 20)) + 1
+    const view = this.#view
+    const u = index * CiRecordV1.size + CiRecordV1.at.uncompressed
+    const c = index * CiRecordV1.size + CiRecordV1.at.compressed
+    const { uncompressed, compressed, sizeBits } = CI_V1
+    const uncompressedSize =
+      (bitsOf(view, u, uncompressed.size) | (bitsOf(view, u, uncompressed.sizeTop) << sizeBits)) + 1
+    const compressedSize =
+      (bitsOf(view, c, compressed.size) | (bitsOf(view, c, compressed.sizeTop) << sizeBits)) + 1
     return {
       index,
-      compressedOffset: (c.high & 0xff) * TWO_32 + c.low,
+      compressedOffset: bitsOf(view, c, compressed.offset),
       compressedSize,
-      uncompressedOffset: (u.high & 0xfff) * TWO_32 + ((u.low & 0xffff_f000) >>> 0),
+      uncompressedOffset: bitsOf(view, u, uncompressed.block) * BLOCK,
       uncompressedSize,
       compressed: compressedSize !== uncompressedSize,
       encrypted: false,
@@ -228,27 +232,25 @@ export class ChunkTable {
   }
 
   #chunkV2(index: number): TableChunk {
+    const view = this.#view
     const start = index * CiRecordV2.size
-    const u = this.#words(start + CiRecordV2.at.uncompressed)
-    const c = this.#words(start + CiRecordV2.at.compressed)
-    const d = this.#words(start + CiRecordV2.at.data)
-    const flags = u.high >>> 24
+    const u = start + CiRecordV2.at.uncompressed
+    const c = start + CiRecordV2.at.compressed
+    const value = view.getUint32(start + CiRecordV2.at.value, true)
+    const window = view.getUint32(start + CiRecordV2.at.window, true)
+    const flags = bitsOf(view, u, CI_V2.uncompressed.flags)
     const kind = flags & CI_V2_FLAG.ZRAN ? 'zran' : flags & CI_V2_FLAG.BATCH ? 'batch' : undefined
     return {
       index,
-      compressedOffset: (c.high & 0xff) * TWO_32 + c.low,
-      compressedSize: c.high >>> 8,
-      uncompressedOffset: u.low * BLOCK,
-      uncompressedSize: (u.high & 0xff_ffff) + 1,
+      compressedOffset: bitsOf(view, c, CI_V2.compressed.offset),
+      compressedSize: bitsOf(view, c, CI_V2.compressed.size),
+      uncompressedOffset: bitsOf(view, u, CI_V2.uncompressed.block) * BLOCK,
+      uncompressedSize: bitsOf(view, u, CI_V2.uncompressed.size) + 1,
       compressed: (flags & CI_V2_FLAG.COMPRESSED) !== 0,
       encrypted: (flags & CI_V2_FLAG.ENCRYPTED) !== 0,
-      ...(kind === undefined && (flags & CI_V2_FLAG.CRC) !== 0 && { crc32: d.low }),
-      ...(kind !== undefined && { window: { index: d.high, at: d.low, kind } as const }),
+      ...(kind === undefined && (flags & CI_V2_FLAG.CRC) !== 0 && { crc32: value }),
+      ...(kind !== undefined && { window: { index: window, at: value, kind } as const }),
     }
-  }
-
-  #words(offset: number): { low: number; high: number } {
-    return { low: this.#view.getUint32(offset, true), high: this.#view.getUint32(offset + HALF, true) }
   }
 
   #bad(what: string): NydusError {

@@ -7,6 +7,7 @@
  *     chunk_map:  header · one bit per chunk
  */
 import { layout } from '../base/layout.js'
+import { bitField } from '../base/u64.js'
 
 /** Numbers of the compressors in blob tables and CI headers. */
 export const V6_COMPRESSOR = ['none', 'lz4_block', 'gzip', 'zstd'] as const
@@ -32,15 +33,39 @@ export const CiHeaderV6 = layout('blob_meta_header', 4096, {
 })
 export const CI_MAGIC = 0xb10b_b10b
 
-/** Bits of both words: rafs-v6.md §7, "v1 record". */
+/** Of both words the bits are in CI_V1. */
 export const CiRecordV1 = layout('blob_chunk_info_v1', 16, { uncompressed: 'u64', compressed: 'u64' })
-/** Bits: rafs-v6.md §7, "v2 record". */
+/** rafs-v6.md §7, "v1 record". Sizes are those of the chunk minus 1, 24 bits each, `sizeTop` the upper four. */
+export const CI_V1 = {
+  uncompressed: {
+    sizeTop: bitField(8, 4),
+    /** The offset in blocks. */
+    block: bitField(12, 32),
+    size: bitField(44, 20),
+  },
+  compressed: { offset: bitField(0, 40), sizeTop: bitField(40, 4), size: bitField(44, 20) },
+  /** Bits of `size`. */
+  sizeBits: 20,
+} as const
+/** Of the first two words the bits are in CI_V2. */
 export const CiRecordV2 = layout('blob_chunk_info_v2', 24, {
   uncompressed: 'u64',
   compressed: 'u64',
-  data: 'u64',
+  /** CRC-32C of the plain chunk, or where it is in the output of its window. */
+  value: 'u32',
+  window: 'u32',
 })
-/** Top byte of the uncompressed word of a v2 record. */
+/** rafs-v6.md §7, "v2 record". The uncompressed size is that of the chunk minus 1, the compressed one is not. */
+export const CI_V2 = {
+  uncompressed: {
+    /** The offset in blocks. */
+    block: bitField(0, 32),
+    size: bitField(32, 24),
+    /** CI_V2_FLAG. */
+    flags: bitField(56, 8),
+  },
+  compressed: { offset: bitField(0, 40), size: bitField(40, 24) },
+} as const
 export const CI_V2_FLAG = { COMPRESSED: 0x01, ZRAN: 0x02, BATCH: 0x04, ENCRYPTED: 0x08, CRC: 0x10 } as const
 
 export const BatchWindowV6 = layout('batch_window', 40, {

@@ -2,10 +2,11 @@
  * What is noted down of single files of a mount (`iostats_files`, `access_pattern`, `latest_read_files`): a table in
  * shared memory, one part per lane and one of the yard, one writer each. Nothing is allocated, nothing waits.
  *
- *     inode ── hash ── index ── record (RECORD_NUMBERS f64), in the order of first use
+ *     inode ── hash ── index ── FileRecord, in the order of first use
  *
  * Memory that was never written takes no room: the table costs what files were used, however large the image is.
  */
+import { layout } from '../base/layout.js'
 import type { FileNotes } from '../vfs/filesystem.js'
 import { METRIC, METRIC_COUNT } from './abi.js'
 import { sizeBucket } from './counters.js'
@@ -14,15 +15,26 @@ const SIZE_BUCKETS = 8
 /** Files of which a part keeps records: 44 MB when all are used. Others are not noted. */
 const MAX_FILES = 1 << 17
 
-// A record.
-const INO = 0
-/** Milliseconds since 1970, with fractions; 0: not read. */
-const FIRST_READ = 1
-const HITS = 2
-const ERRORS = HITS + METRIC_COUNT
-const BYTES_READ = ERRORS + METRIC_COUNT
-const READ_SIZES = BYTES_READ + 1
-const RECORD_NUMBERS = READ_SIZES + SIZE_BUCKETS
+const DOUBLE = 8
+const FileRecord = layout('FileRecord', 328, {
+  ino: 'f64',
+  /** Milliseconds since 1970, with fractions; 0: not read. */
+  firstRead: 'f64',
+  /** Calls by operation, and those that ended with an errno. */
+  hits: [METRIC_COUNT * DOUBLE],
+  errors: [METRIC_COUNT * DOUBLE],
+  bytesRead: 'f64',
+  /** Reads by `sizeBucket`. */
+  readSizes: [SIZE_BUCKETS * DOUBLE],
+})
+// A lane counts in numbers.
+const RECORD_NUMBERS = FileRecord.size / DOUBLE
+const INO = FileRecord.at.ino / DOUBLE
+const FIRST_READ = FileRecord.at.firstRead / DOUBLE
+const HITS = FileRecord.at.hits / DOUBLE
+const ERRORS = FileRecord.at.errors / DOUBLE
+const BYTES_READ = FileRecord.at.bytesRead / DOUBLE
+const READ_SIZES = FileRecord.at.readSizes / DOUBLE
 
 const CACHE_LINE = 64
 /** Head of a part: number of records, and padding to a cache line. */
@@ -55,7 +67,7 @@ function lines(bytes: number): number {
 }
 
 function recordBytes(capacity: number): number {
-  return lines(capacity * RECORD_NUMBERS * 8)
+  return lines(capacity * FileRecord.size)
 }
 
 function partBytes(capacity: number): number {

@@ -11,6 +11,8 @@ import { layout } from '../../base/layout.js'
 export {
   BatchWindowV6,
   CI_MAGIC,
+  CI_V1,
+  CI_V2,
   CI_V2_FLAG,
   CiHeaderV6,
   CiRecordV1,
