@@ -4,6 +4,9 @@ import type { Readable, Writable } from 'node:stream'
 const KEPT_LINES = 400
 /** A line that never ends (a program that draws on the console) is cut here. */
 const LONGEST_LINE = 4096
+const ESCAPE = String.fromCodePoint(0x1b)
+/** What a terminal obeys and does not show: carriage returns, ESC c, and CSI sequences, those of the BIOS (`=`) too. */
+const CONTROLS = new RegExp(String.raw`\r|${ESCAPE}c|${ESCAPE}\[[0-9;?=]*[A-Za-z]`, 'g')
 
 export class Console {
   readonly input: Writable
@@ -25,8 +28,7 @@ export class Console {
   }
 
   #keep(text: string): void {
-    // eslint-disable-next-line no-control-regex
-    const plain = text.replaceAll(/\r|\x1b\[[0-9;?=]*[A-Za-z]|\x1bc/g, '')
+    const plain = text.replaceAll(CONTROLS, '')
     const lines = (this.#partial + plain).split('\n')
     this.#partial = (lines.pop() ?? '').slice(0, LONGEST_LINE)
     this.#lines.push(...lines)

@@ -31,7 +31,6 @@ if (data !== null) {
   port.on('message', ({ version, acts }: Script) => {
     const action = acts[lane]
     if (action === 'throw') throw new Error(`lane ${lane} was told to`)
-    // eslint-disable-next-line unicorn/no-process-exit -- ends this Worker only
     if (action === 'exit') process.exit(3)
     if (action === 'ignore') return
     if (action === 'cold') report({ kind: 'cold', numbers: Float64Array.of(5, 1, 2, 0, 1, 0, 9, 4096, 100) })
