@@ -123,6 +123,25 @@ t.test('unknown keys are named in one warning, legacy keys are not', async t => 
   }
 })
 
+t.test('external backends are not used: one warning says so, and what to do', async t => {
+  const external = [{ patch: { root: '/models' }, type: 'local', config: { root: '/mnt' } }]
+  const warnings = async (input: object) =>
+    (await parseConfig(JSON.stringify(input), { where: 'configuration c.json' })).warnings
+  const rows: [object, string][] = [
+    [{ ...v2(), external_backends: external }, 'external_backends'],
+    [set(v1(), ['device', 'external_backends'], external), 'device.external_backends'],
+  ]
+  for (const [input, key] of rows) {
+    t.match(await warnings(input), [
+      `configuration c.json has ${key}, which have no effect: data that an image keeps elsewhere`,
+    ])
+    t.match(await parse(input), { external_backends: external }, 'they are shown as they were given')
+    t.equal((await warnings({ ...input, nonsense: 1 })).length, 2, 'beside that of unknown keys')
+  }
+  for (const none of [[], null, undefined])
+    t.strictSame(await warnings({ ...v2(), external_backends: none }), [])
+})
+
 t.test('forms: comments, TOML, v1 without version', async t => {
   const toml = `version = 2 # must be 2
 id = "/17"

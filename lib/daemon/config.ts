@@ -84,10 +84,17 @@ export async function parseConfig(text: string, options: ParseOptions = {}): Pro
     throw invalid(where, 'is of neither form: v1 has a key `device`, v2 has `version = 2` and `backend`')
   try {
     const { value, unknownKeys } = decode<NydusConfig>(isV2 ? configV2 : configV1, input)
-    const warnings =
-      unknownKeys.length === 0
+    const warnings = [
+      ...(unknownKeys.length === 0
         ? []
-        : [`${where} has keys that are not known and have no effect: ${[...unknownKeys].sort().join(', ')}`]
+        : [`${where} has keys that are not known and have no effect: ${[...unknownKeys].sort().join(', ')}`]),
+      ...(value.external_backends.length === 0
+        ? []
+        : [
+            `${where} has ${isV2 ? '' : 'device.'}external_backends, which have no effect: data that an image keeps ` +
+              'elsewhere (blobs marked EXTERNAL) is looked for in `backend` as all other blobs are; put those blobs there',
+          ]),
+    ]
     return { config: freeze(withPullAuth(value, options.imagePullAuth)), warnings }
   } catch (error) {
     if (error instanceof DecodeError) throw invalid(where, `is wrong: ${error.message}`)

@@ -37,7 +37,10 @@ export interface RafsSettings {
   readonly prefetch: PrefetchSettings
 }
 
-/** Merged into the external backends that an image names. */
+/**
+ * Settings that the reference adds (`config`, for those that `type` and `patch` choose) to backends that an image itself names for
+ * its EXTERNAL blobs. No image that is served here names any: shown by the API, and told in the log as having no effect.
+ */
 export interface ExternalBackend {
   readonly patch: Readonly<Record<string, string>>
   readonly type: string
