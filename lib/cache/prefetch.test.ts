@@ -29,7 +29,8 @@ interface Setup {
   readonly metrics: BlobCacheMetrics
 }
 
-async function setUp(t: Test, workDir: string | undefined = t.testdir()): Promise<Setup> {
+/** `workDir` null: without a cache. */
+async function setUp(t: Test, workDir: string | null = t.testdir()): Promise<Setup> {
   const fixture = await openFixture('v6-lz4-64k')
   const { info, wants } = firstBlob(fixture)
   const backend = new TestBackend(fixture.dir)
@@ -38,7 +39,7 @@ async function setUp(t: Test, workDir: string | undefined = t.testdir()): Promis
     await manager.close()
     await fixture.image.close()
   })
-  const blob = await manager.open(info, backend, cacheConfig(workDir))
+  const blob = await manager.open(info, backend, cacheConfig(workDir ?? undefined))
   const metrics = manager.metrics() ?? new BlobCacheMetrics()
   return { blob, backend, wants, workDir: workDir ?? '', controller: new AbortController(), metrics }
 }
@@ -140,21 +141,11 @@ t.test('keeps the rate', async t => {
 })
 
 t.test('without a cache there is nothing to fill', async t => {
-  const setup = await setUp(t, undefined)
-  await setup.blob.close()
-  const fixture = await openFixture('v6-lz4-64k')
-  const { info, wants } = firstBlob(fixture)
-  const backend = new TestBackend(fixture.dir)
-  const manager = new CacheManager({ workers })
-  t.teardown(async () => {
-    await manager.close()
-    await fixture.image.close()
-  })
-  const blob = await manager.open(info, backend, cacheConfig(undefined))
+  const { blob, backend, wants, controller } = await setUp(t, null)
   await prefetch(
     wants.map(want => ({ blob, want })),
     CONFIG,
-    { signal: setup.controller.signal },
+    { signal: controller.signal },
   )
   t.equal(backend.asked.length, 0)
 })
