@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <mutex>
+#include <optional>
 #include <random>
 #include <set>
 
@@ -42,10 +43,8 @@ class Yard {
       tickets_.push_back(static_cast<uint64_t>(memory.slot(i).ticket));
     };
   }
-  // Waits until `count` requests were handed over.
-  std::vector<uint64_t> tickets(Machine& machine, size_t count) {
-    CHECK(test::eventually(
-        [&] { return machine.device->service().deferred().size() >= count; }));
+  // Those that are here; then they are forgotten.
+  std::vector<uint64_t> takeTickets() {
     const std::lock_guard lock(lock_);
     return std::exchange(tickets_, {});
   }
@@ -58,76 +57,84 @@ class Yard {
   std::vector<uint64_t> tickets_;
 };
 
-bool complete(Machine& machine,
-              uint64_t ticket,
-              int32_t status = 0,
-              std::vector<Extent> extents = {}) {
-  return machine.device->service().completeDeferred(ticket, status, extents);
-}
+// A guest that has mounted, and whose reads wait.
+struct Mounted {
+  explicit Mounted(const Machine::Options& options = {},
+                   const Vm::Options& guest = {})
+      : machine(options, yard.handler()) {
+    vm.emplace(machine, guest);
+    vm->mount();
+  }
+  // Waits until `count` requests were handed over.
+  std::vector<uint64_t> tickets(size_t count) {
+    CHECK(test::eventually([&] { return deferred() >= count; }));
+    return yard.takeTickets();
+  }
+  [[nodiscard]] size_t deferred() const {
+    return machine.device->service().deferred().size();
+  }
+  bool complete(uint64_t ticket,
+                int32_t status = 0,
+                std::vector<Extent> extents = {}) {
+    return machine.device->service().completeDeferred(ticket, status, extents);
+  }
+
+  Yard yard;
+  Machine machine;
+  std::optional<Vm> vm;
+};
 
 TEST(fuseDeferredRequestsDoNotHoldUpOthers) {
-  Yard yard;
-  Machine machine(yard.handler());
-  Vm vm(machine);
-  vm.startRings();
-  CHECK_EQ(vm.init(), 0);
-  const uint64_t cold = vm.read(0x1200, 512);
-  const auto tickets = yard.tickets(machine, 1);
+  Mounted m;
+  const uint64_t cold = m.vm->read(0x1200, 512);
+  const auto tickets = m.tickets(1);
   CHECK_EQ(tickets.size(), 1u);
   for (int i = 0; i < 100; i++)
-    CHECK_EQ(vm.getattr(), 0);
-  CHECK(complete(machine, tickets.at(0)));
-  const auto done = vm.await(cold);
+    CHECK_EQ(m.vm->getattr(), 0);
+  CHECK(m.complete(tickets.at(0)));
+  const auto done = m.vm->await(cold);
   CHECK(done && done->error == 0 && done->body.size() == 512);
   CHECK(done && done->body[0] == std::byte{0x12} &&
         done->body[511] == std::byte{0x13});
-  CHECK_EQ(machine.device->service().deferred().size(), 0u);
+  CHECK_EQ(m.deferred(), 0u);
 }
 
 TEST(fuseDeferredRequestsEndOnce) {
-  Yard yard;
-  Machine machine(yard.handler());
-  Vm vm(machine);
-  vm.startRings();
-  CHECK_EQ(vm.init(), 0);
-  const uint64_t a = vm.read(0, 100);
-  const uint64_t b = vm.read(0, 100);
-  const uint64_t c = vm.read(0, 100);
-  const uint64_t d = vm.read(0, 100);
-  const auto tickets = yard.tickets(machine, 4);
+  Mounted m;
+  const uint64_t a = m.vm->read(0, 100);
+  const uint64_t b = m.vm->read(0, 100);
+  const uint64_t c = m.vm->read(0, 100);
+  const uint64_t d = m.vm->read(0, 100);
+  const auto tickets = m.tickets(4);
   CHECK_EQ(tickets.size(), 4u);
   // Other extents than the lane thought, an errno, and a file that is not.
-  CHECK(complete(machine, tickets.at(3), 0,
-                 {{yard.file, 50, 0xff00}, {kFileZero, 7, 0}}));
-  CHECK(complete(machine, tickets.at(1), -ETIMEDOUT));
-  CHECK(complete(machine, tickets.at(2), 0, {{99999, 1, 0}}));
-  CHECK(complete(machine, tickets.at(0), 0, {{kFileArena, 1, 0}}));
+  CHECK(m.complete(tickets.at(3), 0,
+                   {{m.yard.file, 50, 0xff00}, {kFileZero, 7, 0}}));
+  CHECK(m.complete(tickets.at(1), -ETIMEDOUT));
+  CHECK(m.complete(tickets.at(2), 0, {{99999, 1, 0}}));
+  CHECK(m.complete(tickets.at(0), 0, {{kFileArena, 1, 0}}));
   for (const uint64_t ticket : tickets)
-    CHECK(!complete(machine, ticket));
-  CHECK(!complete(machine, 0));
-  CHECK(!complete(machine, ~uint64_t{0}));
-  const auto last = vm.await(d);
+    CHECK(!m.complete(ticket));
+  CHECK(!m.complete(0));
+  CHECK(!m.complete(~uint64_t{0}));
+  const auto last = m.vm->await(d);
   CHECK(last && last->body.size() == 57 && last->body[49] == std::byte{0xff} &&
         last->body[50] == std::byte{0});
-  CHECK_EQ(vm.errorOf(b), -ETIMEDOUT);
-  CHECK_EQ(vm.errorOf(c), -EIO);
-  CHECK_EQ(vm.errorOf(a), -EIO);
+  CHECK_EQ(m.vm->errorOf(b), -ETIMEDOUT);
+  CHECK_EQ(m.vm->errorOf(c), -EIO);
+  CHECK_EQ(m.vm->errorOf(a), -EIO);
 }
 
 TEST(fuseDeferredRequestsFromManyThreads) {
-  Yard yard;
-  Machine machine(yard.handler());
-  Vm vm(machine, Vm::Options{.size = 256});
-  vm.startRings();
-  CHECK_EQ(vm.init(), 0);
+  Mounted m({}, {.size = 256});
   std::mt19937 random(7);
   for (int round = 0; round < 20; round++) {
     std::vector<std::pair<uint64_t, uint64_t>> reads;
     for (int i = 0; i < 60; i++) {
       const uint64_t offset = random() % 60'000;
-      reads.emplace_back(vm.read(offset, 300), offset);
+      reads.emplace_back(m.vm->read(offset, 300), offset);
     }
-    auto tickets = yard.tickets(machine, 60);
+    auto tickets = m.tickets(60);
     std::shuffle(tickets.begin(), tickets.end(), random);
     std::atomic<size_t> next{0};
     std::atomic<int> completed{0};
@@ -136,7 +143,7 @@ TEST(fuseDeferredRequestsFromManyThreads) {
       threads.emplace_back([&] {
         // Every ticket is tried by two threads.
         for (size_t i = next++; i < 2 * tickets.size(); i = next++) {
-          completed += complete(machine, tickets[i / 2]) ? 1 : 0;
+          completed += m.complete(tickets[i / 2]) ? 1 : 0;
         }
       });
     }
@@ -144,7 +151,7 @@ TEST(fuseDeferredRequestsFromManyThreads) {
       thread.join();
     CHECK_EQ(completed.load(), 60);
     for (const auto& [unique, offset] : reads) {
-      const auto done = vm.await(unique);
+      const auto done = m.vm->await(unique);
       CHECK(done && done->body.size() == 300);
       CHECK(done && done->body[0] == static_cast<std::byte>(offset >> 8));
     }
@@ -152,67 +159,48 @@ TEST(fuseDeferredRequestsFromManyThreads) {
 }
 
 TEST(fuseDeferredRequestsEndWithTheirRing) {
-  Yard yard;
-  Machine machine(Machine::Options{.drainLimit = std::chrono::milliseconds(50)},
-                  yard.handler());
-  Vm vm(machine);
-  vm.startRings();
-  CHECK_EQ(vm.init(), 0);
-  const uint64_t cold = vm.read(0, 100);
-  const auto tickets = yard.tickets(machine, 1);
+  Mounted m({.drainLimit = std::chrono::milliseconds(50)});
+  const uint64_t cold = m.vm->read(0, 100);
+  const auto tickets = m.tickets(1);
   // The limit passes: EIO, because the guest waits for its buffer.
-  CHECK_EQ(vm.stopRing(1).value_or(0), 2u);
-  CHECK_EQ(vm.errorOf(cold), -EIO);
-  CHECK_EQ(machine.device->service().deferred().size(), 0u);
-  CHECK(!complete(machine, tickets.at(0)));
-  CHECK(machine.events.wait("ring-stopped").has_value());
+  CHECK_EQ(m.vm->stopRing(1).value_or(0), 2u);
+  CHECK_EQ(m.vm->errorOf(cold), -EIO);
+  CHECK_EQ(m.deferred(), 0u);
+  CHECK(!m.complete(tickets.at(0)));
+  CHECK(m.machine.events.wait("ring-stopped").has_value());
 }
 
 TEST(fuseDrainWaitsForDeferredRequests) {
-  Yard yard;
-  Machine machine(yard.handler());
-  Vm vm(machine);
-  vm.startRings();
-  CHECK_EQ(vm.init(), 0);
-  const uint64_t cold = vm.read(0, 100);
-  const auto tickets = yard.tickets(machine, 1);
-  vm.peer.send(GET_VRING_BASE, VringState{1, 0});
-  CHECK(machine.events.wait("ring-stopping").has_value());
-  CHECK(complete(machine, tickets.at(0)));
-  const auto reply = vm.peer.receive();
+  Mounted m;
+  const uint64_t cold = m.vm->read(0, 100);
+  const auto tickets = m.tickets(1);
+  m.vm->peer.send(GET_VRING_BASE, VringState{1, 0});
+  CHECK(m.machine.events.wait("ring-stopping").has_value());
+  CHECK(m.complete(tickets.at(0)));
+  const auto reply = m.vm->peer.receive();
   CHECK(reply && loadLe<VringState>(reply->payload.data()).num == 2);
-  CHECK_EQ(vm.errorOf(cold), 0);
+  CHECK_EQ(m.vm->errorOf(cold), 0);
 }
 
 TEST(fuseDeferredRequestsGoWithTheFrontEnd) {
-  Yard yard;
-  Machine machine(yard.handler());
-  std::vector<uint64_t> tickets;
-  {
-    Vm vm(machine);
-    vm.startRings();
-    CHECK_EQ(vm.init(), 0);
-    vm.read(0, 100);
-    vm.read(0, 100);
-    tickets = yard.tickets(machine, 2);
-  }
-  CHECK(machine.events.wait("disconnected").has_value());
-  CHECK_EQ(machine.device->service().deferred().size(), 0u);
+  Mounted m;
+  m.vm->read(0, 100);
+  m.vm->read(0, 100);
+  const auto tickets = m.tickets(2);
+  m.vm.reset();
+  CHECK(m.machine.events.wait("disconnected").has_value());
+  CHECK_EQ(m.deferred(), 0u);
   for (const uint64_t ticket : tickets)
-    CHECK(!complete(machine, ticket));
+    CHECK(!m.complete(ticket));
 }
 
 TEST(fuseDeviceThatStopsAnswersWhatIsDeferred) {
-  Yard yard;
-  Machine machine(yard.handler());
-  Vm vm(machine);
-  vm.startRings();
-  CHECK_EQ(vm.init(), 0);
-  const uint64_t cold = vm.read(0, 100);
-  const auto tickets = yard.tickets(machine, 1);
-  machine.device->stop();
-  CHECK_EQ(vm.errorOf(cold), -EIO);
-  CHECK(!complete(machine, tickets.at(0)));
+  Mounted m;
+  const uint64_t cold = m.vm->read(0, 100);
+  const auto tickets = m.tickets(1);
+  m.machine.device->stop();
+  CHECK_EQ(m.vm->errorOf(cold), -EIO);
+  CHECK(!m.complete(tickets.at(0)));
 }
 
 TEST(fuseDeferredTableIsBounded) {

@@ -67,8 +67,7 @@ TEST(fuseLaneSendsBytesOfFilesZerosAndArena) {
                              {file.id, 2000, 90'000}});  // by pread
   }));
   Vm vm(machine);
-  vm.startRings();
-  CHECK_EQ(vm.init(), 0);
+  vm.mount();
   const auto done = vm.await(vm.read(0, 8192));
   CHECK(done && done->error == 0);
   if (!done)
@@ -133,8 +132,7 @@ TEST(fuseLaneAnswersEioForRepliesThatCannotBe) {
     wrongs[at].reply(memory, i);
   }));
   Vm vm(machine);
-  vm.startRings();
-  CHECK_EQ(vm.init(), 0);
+  vm.mount();
   for (at = 0; at < std::size(wrongs); at++) {
     const int error = vm.errorOf(vm.read(0, 4096));
     if (error != -EIO)
@@ -150,8 +148,7 @@ TEST(fuseLaneAnswersEioWhereAFileShrankAndNothingElse) {
         i, {{file.id, memory.slot(i).size, memory.slot(i).offset}});
   }));
   Vm vm(machine);
-  vm.startRings();
-  CHECK_EQ(vm.init(), 0);
+  vm.mount();
   CHECK_EQ(vm.errorOf(vm.read(200 << 10, 4096)), 0);
   CHECK(::ftruncate(file.fd.get(), 128 << 10) == 0);
   CHECK_EQ(vm.errorOf(vm.read(200 << 10, 4096)), -EIO);
@@ -169,8 +166,7 @@ TEST(fuseLaneSaysErangeForXattrsOnly) {
     }
   });
   Vm vm(machine);
-  vm.startRings();
-  CHECK_EQ(vm.init(), 0);
+  vm.mount();
   std::vector<std::byte> arguments(8 + 7);
   storeLe<uint32_t>(arguments.data(), 9);
   std::memcpy(arguments.data() + 8, "user.x", 7);
@@ -225,8 +221,7 @@ TEST(fuseLaneCountsReferencesUntilTheyAreForgotten) {
     }
   });
   Vm vm(machine);
-  vm.startRings();
-  CHECK_EQ(vm.init(), 0);
+  vm.mount();
   const Session& session = machine.device->service().session();
   const uint64_t node = (uint64_t{5} << kInodeBits) + 3;
   const std::vector<std::byte> name = {std::byte{'a'}, std::byte{0}};
@@ -278,8 +273,7 @@ TEST(fuseHiprioQueueIsServedWhenTheLaneIsStuck) {
     test::answerPlainly(memory, i);
   });
   Vm vm(machine);
-  vm.startRings();
-  CHECK_EQ(vm.init(), 0);
+  vm.mount();
   const uint64_t waiting = vm.post(FUSE_STATFS, {}, 80);
   CHECK(test::eventually([&] { return stuck.load(); }));
   vm.forget(1, 1);
@@ -369,8 +363,7 @@ TEST(fuseLaneLooksIntoItsMailbox) {
 TEST(fuseIdleLaneSleeps) {
   Machine machine(Machine::Options{.pollUs = 50});
   Vm vm(machine);
-  vm.startRings();
-  CHECK_EQ(vm.init(), 0);
+  vm.mount();
   for (int i = 0; i < 50; i++)
     CHECK_EQ(vm.getattr(), 0);
   // No CPU: the number of looks and sleeps stands still.

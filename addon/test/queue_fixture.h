@@ -116,6 +116,28 @@ class QueueFixture : public QueueOwner {
       last = out[n - 1];
     return indices;
   }
+  // Requests that the guest sent, and the lane took.
+  struct Batch {
+    std::vector<Sent> sent;
+    std::vector<uint32_t> taken;
+  };
+  Batch sendAndTake(size_t count) {
+    Batch batch;
+    for (size_t i = 0; i < count; i++)
+      batch.sent.push_back(send());
+    publish();
+    batch.taken = take();
+    CHECK_EQ(batch.taken.size(), count);
+    return batch;
+  }
+  // The same, answered with EIO, but not handed over yet.
+  std::vector<uint32_t> takeAndRefuse(size_t count) {
+    auto taken = sendAndTake(count).taken;
+    CHECK_EQ(run->claim(taken), (1u << count) - 1);
+    for (const uint32_t index : taken)
+      run->write(index, -EIO, {});
+    return taken;
+  }
   // Answers with a body of `bytes` bytes of the value `fill`.
   bool answer(uint32_t index, uint32_t bytes, uint8_t fill = 0xab) {
     if (run->claim({&index, 1}) == 0)

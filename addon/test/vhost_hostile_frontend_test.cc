@@ -15,8 +15,7 @@ TEST(vhostHalfAMessageHoldsUpNoRing) {
   Machine machine(
       Machine::Options{.messageLimit = std::chrono::milliseconds(300)});
   Vm vm(machine);
-  vm.startRings();
-  CHECK_EQ(vm.init(), 0);
+  vm.mount();
   vm.peer.sendRaw(SET_FEATURES, kFlagVersion, 8, {});
   for (int i = 0; i < 50; i++)
     CHECK_EQ(vm.getattr(), 0);
@@ -26,8 +25,7 @@ TEST(vhostHalfAMessageHoldsUpNoRing) {
 TEST(vhostDescriptorsOfAThousandMessagesAreGone) {
   Machine machine;
   Vm vm(machine);
-  vm.startRings();
-  CHECK_EQ(vm.init(), 0);
+  vm.mount();
   const EventFd event;
   const size_t before = openDescriptors();
   const int fds[] = {event.get(), vm.guest.space.fileFd(0)};
@@ -59,8 +57,7 @@ TEST(vhostDescriptorsOfAThousandMessagesAreGone) {
 TEST(vhostRingsThatRunAreNotRebuilt) {
   Machine machine;
   Vm vm(machine);
-  vm.startRings();
-  CHECK_EQ(vm.init(), 0);
+  vm.mount();
   const auto refused = [&](uint32_t request, const auto& payload) {
     return vm.peer.acked(request, payload).value_or(9) == 1;
   };
@@ -81,8 +78,7 @@ TEST(vhostRingsThatRunAreNotRebuilt) {
 TEST(vhostLogsThatDoNotCoverTheGuest) {
   Machine machine;
   Vm vm(machine);
-  vm.startRings();
-  CHECK_EQ(vm.init(), 0);
+  vm.mount();
   const auto logAt = [&](uint64_t size, uint64_t offset) {
     vm.peer.send(SET_LOG_BASE, LogDescription{size, offset},
                  {vm.guest.space.fileFd(0)});
@@ -103,8 +99,7 @@ TEST(vhostTruncatedMemoryCostsItsGuestOnly) {
   Machine machine;
   {
     Vm vm(machine);
-    vm.startRings();
-    CHECK_EQ(vm.init(), 0);
+    vm.mount();
     CHECK(::ftruncate(vm.guest.space.fileFd(0), 0) == 0);
     vm.queues[1]->kick();
     vm.queues[0]->kick();
@@ -114,8 +109,7 @@ TEST(vhostTruncatedMemoryCostsItsGuestOnly) {
   }
   CHECK(machine.events.wait("disconnected").has_value());
   Vm next(machine);
-  next.startRings();
-  CHECK_EQ(next.init(), 0);
+  next.mount();
   CHECK_EQ(next.getattr(), 0);
 }
 
@@ -125,15 +119,13 @@ TEST(vhostFrontEndThatLeavesMuchUnread) {
   for (int i = 0; i < 5; i++) {
     {
       Vm vm(machine);
-      vm.startRings();
-      CHECK_EQ(vm.init(), 0);
+      vm.mount();
       for (int n = 0; n < 500; n++)
         vm.peer.send(SET_VRING_ENABLE, VringState{1, 1});
     }
     // It does not wait for the back-end to notice.
     Vm next(machine);
-    next.startRings();
-    CHECK_EQ(next.init(), 0);
+    next.mount();
   }
   CHECK_EQ(machine.total("refused"), 0u);
 }
@@ -141,8 +133,7 @@ TEST(vhostFrontEndThatLeavesMuchUnread) {
 TEST(vhostFrontEndThatReadsNoReplies) {
   Machine machine;
   Vm vm(machine);
-  vm.startRings();
-  CHECK_EQ(vm.init(), 0);
+  vm.mount();
   bool closed = false;
   for (int i = 0; i < 200'000 && !closed; i++) {
     try {

@@ -85,8 +85,7 @@ TEST(vhostTakesOverAListeningSocket) {
 TEST(vhostSecondFrontEndIsRefused) {
   Machine machine;
   Vm vm(machine);
-  vm.startRings();
-  CHECK_EQ(vm.init(), 0);
+  vm.mount();
   for (int i = 0; i < 3; i++) {
     Peer second(machine.folder.socket());
     CHECK(second.closed());
@@ -122,8 +121,7 @@ TEST(vhostLateKicksOfOneFrontEndAreNotThoseOfTheNext) {
   Machine machine;
   for (int i = 0; i < 300; i++) {
     Vm vm(machine);
-    vm.startRings();
-    CHECK_EQ(vm.init(), 0);
+    vm.mount();
     CHECK_EQ(vm.getattr(), 0);
     vm.forget(1, 1);
     for (const auto& queue : vm.queues)
@@ -137,8 +135,7 @@ TEST(vhostRebootsTheGuest) {
   Machine machine;
   Vm vm(machine);
   for (int i = 0; i < 20; i++) {
-    vm.startRings();
-    CHECK_EQ(vm.init(), 0);
+    vm.mount();
     CHECK_EQ(vm.getattr(), 0);
     // As QEMU 7.2: no DESTROY, no reset, just this.
     for (uint32_t q = 0; q < 2; q++) {
@@ -154,8 +151,7 @@ TEST(vhostRebootsTheGuest) {
 TEST(vhostPausesAndGoesOn) {
   Machine machine;
   Vm vm(machine);
-  vm.startRings();
-  CHECK_EQ(vm.init(), 0);
+  vm.mount();
   for (int i = 0; i < 5; i++) {
     CHECK_EQ(vm.getattr(), 0);
     const uint32_t next = vm.stopRing(1).value_or(0);
@@ -169,8 +165,7 @@ TEST(vhostGoesOnWithAGuestThatMountedBefore) {
   Machine machine;
   {
     Vm vm(machine);
-    vm.startRings();
-    CHECK_EQ(vm.init(), 0);
+    vm.mount();
   }
   CHECK(machine.events.wait("disconnected").has_value());
   Vm vm(machine);
@@ -229,8 +224,7 @@ TEST(vhostWorksWithQueuesOfEverySizeAndFeature) {
       Vm vm(machine, Vm::Options{.size = static_cast<uint16_t>(size),
                                  .eventIdx = eventIdx,
                                  .indirect = true});
-      vm.startRings();
-      CHECK_EQ(vm.init(), 0);
+      vm.mount();
       for (int i = 0; i < 10; i++)
         CHECK_EQ(vm.getattr(), 0);
     }
@@ -278,8 +272,7 @@ TEST(vhostPollsRingsWithoutAKick) {
 TEST(vhostChangesMemoryUnderRunningRings) {
   Machine machine;
   Vm vm(machine);
-  vm.startRings();
-  CHECK_EQ(vm.init(), 0);
+  vm.mount();
   // Hot-plug: one region more.
   const size_t file = vm.guest.space.addFile(1 << 20);
   const RegionSpec extra{uint64_t{1} << 40, 1 << 20, uint64_t{1} << 50, 0};
@@ -305,8 +298,7 @@ TEST(vhostFencesARingAndRecoversAtReset) {
   for (const int way : {0, 1, 2}) {
     Machine machine(Machine::Options{.queues = 2});
     Vm vm(machine, Vm::Options{.queues = 2});
-    vm.startRings();
-    CHECK_EQ(vm.init(1), 0);
+    vm.mount();
     // The available index jumps.
     std::byte* available = vm.guest.space.host(vm.queues[1]->ring().avail());
     storeLe<uint16_t>(available + 2, 30000);
@@ -342,8 +334,7 @@ TEST(vhostFencesARingAndRecoversAtReset) {
 TEST(vhostStormsOfKicksCostNothingButTime) {
   Machine machine;
   Vm vm(machine);
-  vm.startRings();
-  CHECK_EQ(vm.init(), 0);
+  vm.mount();
   std::atomic<bool> done{false};
   std::thread storm([&] {
     while (!done) {
@@ -365,8 +356,7 @@ TEST(vhostStormsOfKicksCostNothingButTime) {
 TEST(vhostKicksThatAreNoEventfds) {
   Machine machine;
   Vm vm(machine);
-  vm.startRings();
-  CHECK_EQ(vm.init(), 0);
+  vm.mount();
   // A pipe whose writer is gone is readable for ever: it is not waited for.
   int ends[2] = {};
   CHECK(::pipe2(ends, O_CLOEXEC) == 0);
@@ -427,8 +417,7 @@ TEST(vhostGarbageClosesTheConnectionOnly) {
     CHECK(machine.events.wait("disconnected").has_value());
   }
   Vm vm(machine);
-  vm.startRings();
-  CHECK_EQ(vm.init(), 0);
+  vm.mount();
 }
 
 }  // namespace

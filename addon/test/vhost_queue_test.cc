@@ -45,17 +45,13 @@ TEST(vhostQueueNeverWritesMoreThanThereIsRoom) {
 
 TEST(vhostQueueAnswersOutOfOrderAndOnce) {
   QueueFixture q({});
-  const auto a = q.send();
-  const auto b = q.send();
-  q.publish();
-  const auto taken = q.take();
-  CHECK_EQ(taken.size(), 2u);
+  const auto [sent, taken] = q.sendAndTake(2);
   CHECK(q.answer(taken[1], 8));
   CHECK(!q.answer(taken[1], 8));
-  CHECK_EQ(q.used()->id, b.head);
+  CHECK_EQ(q.used()->id, sent[1].head);
   CHECK(!q.used().has_value());
   CHECK(q.answer(taken[0], 8));
-  CHECK_EQ(q.used()->id, a.head);
+  CHECK_EQ(q.used()->id, sent[0].head);
 }
 
 TEST(vhostQueueWrapsAt65535) {
@@ -100,11 +96,7 @@ TEST(vhostQueueStartsAtItsBase) {
 TEST(vhostQueueSignalsAsTheGuestWishesByEventIndex) {
   QueueFixture q({.eventIndex = true});
   CHECK(q.driver.enableInterrupts());
-  q.send();
-  q.send();
-  q.send();
-  q.publish();
-  const auto taken = q.take();
+  const auto taken = q.sendAndTake(3).taken;
   // The first after a start always signals: what the guest heard before is
   // not known.
   CHECK(q.answer(taken[0], 8));
@@ -121,13 +113,7 @@ TEST(vhostQueueSignalsAsTheGuestWishesByEventIndex) {
 
 TEST(vhostQueueSignalsOncePerBatch) {
   QueueFixture q({.eventIndex = true});
-  for (int i = 0; i < 4; i++)
-    q.send();
-  q.publish();
-  const auto taken = q.take();
-  CHECK_EQ(q.run->claim(taken), 15u);
-  for (const uint32_t index : taken)
-    q.run->write(index, -EIO, {});
+  const auto taken = q.takeAndRefuse(4);
   q.run->finish(taken);
   CHECK_EQ(QueueFixture::count(q.call), 1u);
   CHECK_EQ(q.counters.interrupts.get(), 1u);
@@ -137,13 +123,7 @@ TEST(vhostQueueSignalsOncePerBatch) {
 // of the last.
 TEST(vhostQueueTellsOfPartsOfABatchRarely) {
   QueueFixture q({.eventIndex = true});
-  for (int i = 0; i < 4; i++)
-    q.send();
-  q.publish();
-  const auto taken = q.take();
-  CHECK_EQ(q.run->claim(taken), 15u);
-  for (const uint32_t index : taken)
-    q.run->write(index, -EIO, {});
+  const auto taken = q.takeAndRefuse(4);
   q.run->finishSome(std::span(taken).first(1));
   CHECK_EQ(QueueFixture::count(q.call), 1u);
   CHECK(q.used().has_value());
@@ -159,10 +139,7 @@ TEST(vhostQueueTellsOfPartsOfABatchRarely) {
 TEST(vhostQueueSignalsAsTheGuestWishesByFlags) {
   QueueFixture q({.eventIndex = false});
   q.driver.disableInterrupts();
-  q.send();
-  q.send();
-  q.publish();
-  const auto taken = q.take();
+  const auto taken = q.sendAndTake(2).taken;
   CHECK(q.answer(taken[0], 8));
   CHECK_EQ(QueueFixture::count(q.call), 0u);
   q.used();
@@ -226,10 +203,7 @@ TEST(vhostQueueDrains) {
 
 TEST(vhostQueueFailsWhatIsOpen) {
   QueueFixture q({});
-  const auto a = q.send();
-  const auto b = q.send();
-  q.publish();
-  const auto taken = q.take();
+  const auto [sent, taken] = q.sendAndTake(2);
   const uint32_t second = taken[1];
   CHECK_EQ(q.run->claim({&second, 1}), 1u);
   q.run->beginStop();
@@ -237,22 +211,19 @@ TEST(vhostQueueFailsWhatIsOpen) {
   CHECK_EQ(q.run->failOpen(), 1u);
   // The guest is told.
   CHECK_EQ(QueueFixture::count(q.call), 1u);
-  CHECK_EQ(q.used()->id, a.head);
-  CHECK_EQ(q.replyOf(a).error, -EIO);
-  CHECK_EQ(q.replyOf(a).unique, a.unique);
+  CHECK_EQ(q.used()->id, sent[0].head);
+  CHECK_EQ(q.replyOf(sent[0]).error, -EIO);
+  CHECK_EQ(q.replyOf(sent[0]).unique, sent[0].unique);
   CHECK(!q.used().has_value());
   q.run->write(second, 0, {});
   q.run->finish({&second, 1});
-  CHECK_EQ(q.used()->id, b.head);
+  CHECK_EQ(q.used()->id, sent[1].head);
   CHECK(q.run->waitIdle(milliseconds(0)));
 }
 
 TEST(vhostQueueDropsAnswersAfterItsEnd) {
   QueueFixture q({});
-  const auto a = q.send();
-  const auto b = q.send();
-  q.publish();
-  const auto taken = q.take();
+  const auto [sent, taken] = q.sendAndTake(2);
   const uint32_t first = taken[0];
   CHECK_EQ(q.run->claim({&first, 1}), 1u);
   q.run->close();
@@ -261,8 +232,8 @@ TEST(vhostQueueDropsAnswersAfterItsEnd) {
   q.run->finish({&first, 1});
   CHECK(!q.answer(taken[1], 8));
   CHECK(!q.used().has_value());
-  CHECK_EQ(q.replyOf(b).unique, 0u);
-  CHECK_EQ(q.replyOf(a).unique, a.unique);
+  CHECK_EQ(q.replyOf(sent[1]).unique, 0u);
+  CHECK_EQ(q.replyOf(sent[0]).unique, sent[0].unique);
 }
 
 TEST(vhostQueueLogsWhatItWrites) {
@@ -289,9 +260,7 @@ TEST(vhostQueueLogsWhatItWrites) {
 
 TEST(vhostQueueMovesToAnotherTable) {
   QueueFixture q({});
-  const auto sent = q.send();
-  q.publish();
-  const auto taken = q.take();
+  const auto [sent, taken] = q.sendAndTake(1);
   // The same regions, mapped again.
   GuestMemory::Regions regions;
   for (const auto& old : q.memory->regions()) {
@@ -305,18 +274,14 @@ TEST(vhostQueueMovesToAnotherTable) {
   // The request in flight holds the old one.
   CHECK(!before.expired());
   CHECK(q.answer(taken[0], 8));
-  CHECK_EQ(q.used()->id, sent.head);
+  CHECK_EQ(q.used()->id, sent[0].head);
   CHECK(before.expired());
-  q.send();
-  q.publish();
-  CHECK(q.answer(q.take().at(0), 8));
+  CHECK(q.answer(q.sendAndTake(1).taken.at(0), 8));
 }
 
 TEST(vhostQueueBreaksWhenItsMemoryGoes) {
   QueueFixture q({});
-  q.send();
-  q.publish();
-  const auto taken = q.take();
+  const auto taken = q.sendAndTake(1).taken;
   q.run->setMemory(std::make_shared<GuestMemory>());
   CHECK(q.run->broken());
   CHECK_EQ(q.brokenBecause.size(), 1u);
