@@ -50,13 +50,17 @@ export interface FrontendOptions {
   readonly timeoutMs?: number
 }
 
-export type BenchOptions = Omit<NativeBenchOptions, 'seed' | 'maxOps' | 'seconds'> & {
+type Optional = 'seed' | 'maxOps' | 'seconds' | 'coldEvery' | 'coldFrom'
+
+export type BenchOptions = Omit<NativeBenchOptions, Optional> & {
   /** By default the first request queue. */
   readonly queues?: readonly number[]
   readonly seed?: number
   /** It ends with whichever comes first. */
   readonly maxOps?: number
   readonly seconds?: number
+  readonly coldEvery?: number
+  readonly coldFrom?: number
 }
 
 const MIB = 1 << 20
@@ -262,7 +266,14 @@ export class VhostFrontend extends VhostConnection {
 
   bench(options: BenchOptions): Promise<BenchResult> {
     const { queues, ...rest } = options
-    return this.native.bench(queues ?? [1], { seed: 1, maxOps: Number.MAX_SAFE_INTEGER, seconds: 1, ...rest })
+    return this.native.bench(queues ?? [1], {
+      seed: 1,
+      maxOps: Number.MAX_SAFE_INTEGER,
+      seconds: 1,
+      coldEvery: 0,
+      coldFrom: 0,
+      ...rest,
+    })
   }
 
   /** Ends everything, as abruptly as a VMM that is killed. */

@@ -68,6 +68,12 @@ export interface NativeBenchOptions {
   readonly seconds: number
   readonly maxOps: number
   readonly seed: number
+  /**
+   * `read`: one of so many reads is of the next MiB from byte `coldFrom` on, each of which is read once, the others are
+   * of the bytes below. 0: all are of the whole target.
+   */
+  readonly coldEvery: number
+  readonly coldFrom: number
   readonly targets: readonly BenchTarget[]
 }
 

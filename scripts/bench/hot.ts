@@ -8,9 +8,9 @@ import { tmpdir } from 'node:os'
 import { VhostFrontend } from '../../addon/test/frontend.js'
 import { FuseClient } from '../../addon/test/fuse-client.js'
 import type { BenchResult, BenchTarget } from '../../addon/test/native-frontend.js'
-import { benchImage, FILES, FOLDERS, LARGE_FILE, LARGE_SIZE } from './image.js'
+import { benchImage, CHUNK_SIZE, FILES, FOLDERS, LARGE_FILE, LARGE_SIZE } from './image.js'
 import { LOADS, type Load, type Targets } from './loads.js'
-import { Server, SERVERS } from './servers.js'
+import { Server, SERVERS, type BenchImage, type ServerKind } from './servers.js'
 
 export interface HotOptions {
   readonly rounds: number
@@ -38,6 +38,8 @@ export interface Sample {
   readonly bytesPerSecond: number
 }
 
+/** A load of a number of requests ends then, whatever is missing. */
+const LONGEST_S = 60
 const OPEN_FLAGS = 0
 
 /** A connected front-end with the targets of all loads looked up. */
@@ -50,7 +52,8 @@ class Guest {
     this.targets = targets
   }
 
-  static async connect(server: Server, queues: number): Promise<Guest> {
+  /** `warm`: bytes of the large file that are read, so that they are in the server's cache. */
+  static async connect(server: Server, queues: number, warm: number): Promise<Guest> {
     const frontend = new VhostFrontend({
       path: server.socket,
       queueSize: 1024,
@@ -77,8 +80,7 @@ class Guest {
       for (let f = 0; f < FILES; f++)
         files.push({ nodeid: folder.nodeid, fh: 0, size: 0, name: Buffer.from(`file-${f}.txt`) })
     }
-    // Warm: every byte of the large file is in the server's cache before anything is measured.
-    for (let at = 0; at < LARGE_SIZE; at += 1 << 20) await fuse.read(large.nodeid, fh, at, 1 << 20)
+    for (let at = 0; at < warm; at += 1 << 20) await fuse.read(large.nodeid, fh, at, 1 << 20)
     return new Guest(frontend, {
       large: [{ nodeid: large.nodeid, fh, size: LARGE_SIZE, name: none }],
       files,
@@ -118,6 +120,76 @@ export interface HotReport {
   readonly resident: Readonly<Record<string, { readonly all: number; readonly anonymous: number }>>
 }
 
+/** A server with its guest. */
+class Pair {
+  readonly server: Server
+  readonly #guest: Guest
+  readonly #queues: number[]
+
+  private constructor(server: Server, guest: Guest, queues: number) {
+    this.server = server
+    this.#guest = guest
+    this.#queues = Array.from({ length: queues }, (_, i) => i + 1)
+  }
+
+  static async start(
+    kind: ServerKind,
+    image: BenchImage,
+    folder: string,
+    options: HotOptions,
+    warm = LARGE_SIZE,
+  ): Promise<Pair> {
+    const ours = kind.name === 'nydus-ts'
+    const queues = ours ? options.queues : 1
+    const server = await Server.start(kind, image, folder, ours ? options.serverArguments : [])
+    return new Pair(server, await Guest.connect(server, queues, warm), queues)
+  }
+
+  async measure(load: Load, round: number, seconds: number): Promise<Sample> {
+    const { cold } = load
+    const targets = this.#guest.targets[load.targets]
+    const usual = { ...load.options, queues: this.#queues, seed: round + 1 }
+    const warm = targets.map(target => ({ ...target, size: cold?.from ?? target.size }))
+    const mixed = cold && {
+      coldEvery: cold.every,
+      coldFrom: cold.from,
+      maxOps: ((LARGE_SIZE - cold.from) / CHUNK_SIZE) * cold.every,
+      seconds: LONGEST_S,
+    }
+    // A server that was just started is not what it will be: V8 has compiled nothing yet.
+    await this.#guest.frontend.bench({ ...usual, targets: warm, seconds: cold ? 0.5 : seconds / 10 })
+    const before = this.server.cpuSeconds()
+    const result = await this.#guest.frontend.bench({ ...usual, targets, seconds, ...mixed })
+    return sample(this.server, load, round, result, this.server.cpuSeconds() - before)
+  }
+
+  async stop(): Promise<void> {
+    this.#guest.frontend.close()
+    await this.server.stop()
+  }
+}
+
+/** The same with a server whose cache is empty. */
+async function measureCold(
+  kind: ServerKind,
+  image: BenchImage,
+  options: HotOptions,
+  load: Load,
+  round: number,
+): Promise<Sample> {
+  const folder = mkdtempSync(join(tmpdir(), 'nydus-bench-'))
+  try {
+    const pair = await Pair.start(kind, image, folder, options, load.cold?.from)
+    try {
+      return await pair.measure(load, round, options.seconds)
+    } finally {
+      await pair.stop()
+    }
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
 export async function runHot(
   cache: string,
   options: HotOptions,
@@ -126,51 +198,29 @@ export async function runHot(
   const image = benchImage(cache)
   const folder = mkdtempSync(join(tmpdir(), 'nydus-bench-'))
   const samples: Sample[] = []
-  const running: { server: Server; guest: Guest }[] = []
+  const running: Pair[] = []
   const resident: Record<string, { all: number; anonymous: number }> = {}
   const missing = SERVERS.filter(kind => kind.missing !== undefined).map(
     kind => `${kind.name}: ${kind.missing}`,
   )
   try {
-    for (const kind of SERVERS.filter(kind => kind.missing === undefined)) {
-      const server = await Server.start(
-        kind,
-        image,
-        folder,
-        kind.name === 'nydus-ts' ? options.serverArguments : [],
-      )
-      running.push({
-        server,
-        guest: await Guest.connect(server, kind.name === 'nydus-ts' ? options.queues : 1),
-      })
-    }
+    for (const kind of SERVERS.filter(kind => kind.missing === undefined))
+      running.push(await Pair.start(kind, image, folder, options))
     for (let round = 0; round < options.rounds; round++)
       for (const load of LOADS.filter(load => load.name.includes(options.only)))
-        for (const { server, guest } of running) {
-          const queues = Array.from(
-            { length: server.kind.name === 'nydus-ts' ? options.queues : 1 },
-            (_, i) => i + 1,
+        for (const pair of running) {
+          const { kind } = pair.server
+          if (load.cold && !kind.lazy) continue
+          samples.push(
+            load.cold
+              ? await measureCold(kind, image, options, load, round)
+              : await pair.measure(load, round, options.seconds),
           )
-          const run = (seconds: number): Promise<BenchResult> =>
-            guest.frontend.bench({
-              ...load.options,
-              queues,
-              seconds,
-              targets: guest.targets[load.targets],
-              seed: round + 1,
-            })
-          await run(options.seconds / 10)
-          const before = server.cpuSeconds()
-          const result = await run(options.seconds)
-          samples.push(sample(server, load, round, result, server.cpuSeconds() - before))
-          say(`round ${round + 1}/${options.rounds}  ${load.name}  ${server.kind.name}`)
+          say(`round ${round + 1}/${options.rounds}  ${load.name}  ${kind.name}`)
         }
     for (const { server } of running) resident[server.kind.name] = server.resident()
   } finally {
-    for (const { server, guest } of running) {
-      guest.frontend.close()
-      await server.stop()
-    }
+    for (const pair of running) await pair.stop()
     rmSync(folder, { recursive: true, force: true })
   }
   return { samples, missing, resident }

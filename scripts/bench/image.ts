@@ -13,6 +13,8 @@ export const FILES = 100
 export const LARGE_FILE = 'large'
 export const LARGE_SIZE = 128 << 20
 const SMALL_SIZE = 4096
+/** What nydus-image cuts files into unless it is told otherwise. */
+export const CHUNK_SIZE = 1 << 20
 
 /** Deterministic, of about half entropy: it compresses, but not to nothing. */
 function content(seed: string, size: number): Buffer {

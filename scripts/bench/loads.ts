@@ -14,6 +14,11 @@ export interface Load {
   readonly targets: keyof Targets
   /** What counts: requests a second, or the median latency (lower is better). */
   readonly figure: 'rate' | 'p50'
+  /**
+   * Bytes of the large file that were read before, and of how many reads one is of a chunk that was not. Each measurement
+   * has a server of its own, with an empty cache, and ends when all chunks were read.
+   */
+  readonly cold?: { readonly from: number; readonly every: number }
   /** What is wanted against nydusd: at least (rate) or at most (p50). */
   readonly wanted?: number
 }
@@ -42,6 +47,13 @@ export const LOADS: readonly Load[] = [
     targets: 'large',
     figure: 'rate',
     wanted: 2,
+  },
+  {
+    name: 'read 4 KiB random, depth 32, one of 512 cold',
+    options: { kind: 'read', size: 4 * KIB, depth: 32, poll: false },
+    targets: 'large',
+    cold: { from: 32 * MIB, every: 512 },
+    figure: 'rate',
   },
   {
     name: 'read 128 KiB sequential, depth 8',

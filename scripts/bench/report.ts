@@ -40,6 +40,7 @@ export function hotTable(report: HotReport): string {
     lines.push(load.name)
     for (const server of servers) {
       const own = samples.filter(s => s.load === load.name && s.server === server)
+      if (own.length === 0) continue
       const m = (field: 'rate' | 'p50' | 'p99' | 'p999' | 'cpu' | 'kicks' | 'interrupts'): number =>
         median(own.map(s => s[field]))
       const against =

@@ -17,6 +17,8 @@ export interface BenchImage {
 
 export interface ServerKind {
   readonly name: 'nydus-ts' | 'nydusd' | 'virtiofsd'
+  /** It has a cache that fills when something is read for the first time. */
+  readonly lazy: boolean
   /** What used.len has to be is checked only for servers that keep to virtio. */
   readonly usedLength: boolean
   readonly program: string
@@ -53,6 +55,7 @@ function peer(name: string): Pick<ServerKind, 'program' | 'missing'> {
 export const SERVERS: readonly ServerKind[] = [
   {
     name: 'nydus-ts',
+    lazy: true,
     usedLength: true,
     program: 'dist/bin/nydusd',
     missing: undefined,
@@ -70,6 +73,7 @@ export const SERVERS: readonly ServerKind[] = [
   },
   {
     name: 'nydusd',
+    lazy: true,
     usedLength: false,
     ...peer('nydusd'),
     arguments: (image, socket, config) => [
@@ -88,6 +92,7 @@ export const SERVERS: readonly ServerKind[] = [
   },
   {
     name: 'virtiofsd',
+    lazy: false,
     usedLength: true,
     ...peer('virtiofsd'),
     arguments: (image, socket) => [

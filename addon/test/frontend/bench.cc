@@ -23,6 +23,12 @@ uint64_t now() noexcept {
           .count());
 }
 
+// Cold reads are so far apart: no two of them are of the same chunk.
+constexpr uint64_t kColdStride = 1 << 20;
+// From one cold read to the next, in strides; prime, so that all places come
+// up, and no server takes it for a sequence.
+constexpr uint64_t kColdStep = 37;
+
 void relax() noexcept {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
@@ -62,6 +68,7 @@ class Bench {
   }
 
   void prepare(BenchSlot& slot) noexcept;
+  void prepareRead(BenchSlot& slot) noexcept;
   void prepareSequential(BenchSlot& slot) noexcept;
   void prepareWalk(BenchSlot& slot) noexcept;
   void take(BenchSlot& slot, uint32_t usedLength) noexcept;
@@ -79,6 +86,8 @@ class Bench {
   // Sequential reads: where the next begins. READDIRPLUS: the next folder.
   size_t nextTarget_ = 0;
   uint64_t nextOffset_ = 0;
+  // kRead: how many there were.
+  uint64_t reads_ = 0;
 };
 
 Bench::Bench(GuestSpace& space,
@@ -93,6 +102,11 @@ Bench::Bench(GuestSpace& space,
          options.kind == BenchKind::kSequential) &&
         (target.size < options.size || options.size == 0)) {
       throw std::invalid_argument("a target is shorter than one read");
+    }
+    if (options.coldEvery != 0 &&
+        (options.size > options.coldFrom || options.size > kColdStride ||
+         target.size < options.coldFrom + kColdStride)) {
+      throw std::invalid_argument("a target has no place for cold reads");
     }
   }
   for (FuseQueue* queue : queues) {
@@ -117,6 +131,24 @@ Bench::Bench(GuestSpace& space,
                     : 0;
 }
 
+void Bench::prepareRead(BenchSlot& slot) noexcept {
+  const BenchTarget& target = anyTarget();
+  uint64_t from = 0;
+  uint64_t bytes = target.size;
+  if (options_.coldEvery != 0) {
+    bytes = options_.coldFrom;
+    const uint64_t strides = (target.size - options_.coldFrom) / kColdStride;
+    if (++reads_ % options_.coldEvery == 0 &&
+        reads_ / options_.coldEvery <= strides) {
+      from = options_.coldFrom +
+             reads_ / options_.coldEvery * kColdStep % strides * kColdStride;
+      bytes = kColdStride;
+    }
+  }
+  slot.read(unique_, FUSE_READ, target,
+            from + random() % (bytes / options_.size) * options_.size);
+}
+
 void Bench::prepareSequential(BenchSlot& slot) noexcept {
   const BenchTarget& target = options_.targets[nextTarget_];
   slot.read(unique_, FUSE_READ, target, nextOffset_);
@@ -135,12 +167,9 @@ void Bench::prepareWalk(BenchSlot& slot) noexcept {
 void Bench::prepare(BenchSlot& slot) noexcept {
   unique_ += 2;
   switch (options_.kind) {
-    case BenchKind::kRead: {
-      const BenchTarget& target = anyTarget();
-      const uint64_t places = target.size / options_.size;
-      slot.read(unique_, FUSE_READ, target, random() % places * options_.size);
+    case BenchKind::kRead:
+      prepareRead(slot);
       break;
-    }
     case BenchKind::kSequential:
       prepareSequential(slot);
       break;

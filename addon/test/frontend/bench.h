@@ -42,6 +42,11 @@ struct BenchOptions {
   double seconds = 1;
   uint64_t maxOps = ~uint64_t{0};
   uint64_t seed = 1;
+  // kRead: of every so many reads one is of the next MiB from `coldFrom` on,
+  // none of which was read before, while there are such; the others are of the
+  // bytes below. 0: all are of the whole target.
+  uint32_t coldEvery = 0;
+  uint64_t coldFrom = 0;
   std::vector<BenchTarget> targets;
 };
 

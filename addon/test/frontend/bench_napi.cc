@@ -106,6 +106,8 @@ BenchOptions readBenchOptions(Napi::Object from) {
   options.seconds = numberOf(from, "seconds");
   options.maxOps = static_cast<uint64_t>(numberOf(from, "maxOps"));
   options.seed = static_cast<uint64_t>(numberOf(from, "seed"));
+  options.coldEvery = static_cast<uint32_t>(numberOf(from, "coldEvery"));
+  options.coldFrom = static_cast<uint64_t>(numberOf(from, "coldFrom"));
   const auto targets = from.Get("targets").As<Napi::Array>();
   for (uint32_t i = 0; i < targets.Length(); i++) {
     const auto target = targets.Get(i).As<Napi::Object>();
