@@ -6,12 +6,13 @@
  * compared with, so no BigInt is needed to refuse it.
  */
 import { NydusError, type Code } from '../base/errors.js'
-import { i64 } from '../base/u64.js'
 
 export class Bootstrap {
   /** What a person calls this file. */
   readonly name: string
   readonly bytes: Uint8Array
+  /** Whole words: of a v6 bootstrap, whose length is a multiple of a block size, all bytes. */
+  readonly words: Uint32Array
   readonly view: DataView
   readonly length: number
 
@@ -19,6 +20,7 @@ export class Bootstrap {
     this.name = name
     this.length = length
     this.bytes = new Uint8Array(memory, 0, length)
+    this.words = new Uint32Array(memory, 0, Math.floor(length / Uint32Array.BYTES_PER_ELEMENT))
     this.view = new DataView(memory, 0, length)
   }
 
@@ -28,9 +30,13 @@ export class Bootstrap {
   }
 }
 
-/** Two's complement 64-bit seconds, cut to what a double holds exactly (file systems do allow such times). */
-export function seconds(view: DataView, at: number): number {
-  const value = i64(view, at)
+/**
+ * Seconds by the two words of their 64 bits, two's complement, cut to what a double holds exactly (file systems do allow such
+ * times).
+ */
+export function seconds(low: number, high: number): number {
+  if (high === 0) return low
+  const value = low + (high | 0) * 2 ** 32
   if (value > Number.MAX_SAFE_INTEGER) return Number.MAX_SAFE_INTEGER
   if (value < Number.MIN_SAFE_INTEGER) return Number.MIN_SAFE_INTEGER
   return value

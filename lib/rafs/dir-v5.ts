@@ -5,6 +5,7 @@ import { orderAt, sharedBytes, type Bootstrap } from './bootstrap.js'
 import type { InodeV5 } from './inode-v5.js'
 import type { ImageDir } from './reader.js'
 import { NAME_MAX, S_IFDIR, S_IFMT } from './layout/flags.js'
+import { NO_TABLE } from './name-index.js'
 
 const DOTS = Uint8Array.of(0x2e, 0x2e)
 /** Cookies: 0 before `.`, 1 before `..`, then child number + 2. */
@@ -18,6 +19,10 @@ export class DirV5 implements ImageDir {
   constructor(boot: Bootstrap, inode: InodeV5) {
     this.#boot = boot
     this.#inode = inode
+  }
+
+  known(): number {
+    return NO_TABLE
   }
 
   /** Inode number of the child of that name; -ENOENT, -EIO. */

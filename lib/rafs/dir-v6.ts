@@ -6,7 +6,7 @@ import { orderAt, sharedBytes, type Bootstrap } from './bootstrap.js'
 import type { ImageDir } from './reader.js'
 import { NAME_MAX, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_IFSOCK } from './layout/flags.js'
 import { DirentV6, V6_FILE_TYPE } from './layout/v6.js'
-import { hashName, NameIndex } from './name-index.js'
+import { NameIndex } from './name-index.js'
 
 const DIRENT = DirentV6.at
 const DOT_DOT = Uint8Array.of(0x2e, 0x2e)
@@ -36,7 +36,7 @@ export class DirV6 implements ImageDir {
   readonly #boot: Bootstrap
   readonly #inode: FlatData
   readonly #blockSize: number
-  readonly #index = new NameIndex()
+  readonly #index: NameIndex
   #block = 0
   #blockLength = 0
   /** Entries of the block. */
@@ -48,43 +48,27 @@ export class DirV6 implements ImageDir {
     this.#boot = boot
     this.#inode = inode
     this.#blockSize = blockSize
+    this.#index = new NameIndex(boot.bytes)
+  }
+
+  known(folder: number, bytes: Uint8Array, start: number, length: number): number {
+    return this.#index.find(folder, bytes, start, length)
   }
 
   /** nid of the entry of that name; -ENOENT, -EIO. */
   find(bytes: Uint8Array, start: number, length: number): number {
     const { nid, size } = this.#inode
     const index = this.#index
-    if (index.open(nid)) return this.#findHashed(bytes, start, length)
     if (index.worthIt(nid, Math.ceil(size / USUAL_ENTRY)) && this.#fillIndex())
-      return this.#findHashed(bytes, start, length)
+      return index.find(nid, bytes, start, length)
     return this.#findSorted(bytes, start, length)
-  }
-
-  #findHashed(bytes: Uint8Array, start: number, length: number): number {
-    const { bytes: boot } = this.#boot
-    const index = this.#index
-    const blockSize = this.#blockSize
-    const hash = hashName(bytes, start, length)
-    for (let position = index.find(hash); position >= 0; position = index.next()) {
-      const block = Math.floor(position / blockSize)
-      const entry = (position - block * blockSize) / DirentV6.size
-      if (!this.#openBlock(block) || !this.#openName(entry)) return -ERRNO.EIO
-      if (
-        this.#nameLength === length &&
-        sharedBytes(bytes, start, length, boot, this.#name, length, 0) === length
-      )
-        return this.#nid(entry)
-    }
-    return -ERRNO.ENOENT
   }
 
   /** False: the folder is damaged or too big. */
   #fillIndex(): boolean {
     const { nid, size } = this.#inode
-    const { bytes: boot } = this.#boot
     const index = this.#index
-    const blockSize = this.#blockSize
-    const blocks = Math.ceil(size / blockSize)
+    const blocks = Math.ceil(size / this.#blockSize)
     let names = 0
     for (let block = 0; block < blocks; block++, names += this.#entries)
       if (!this.#openBlock(block)) return false
@@ -92,8 +76,9 @@ export class DirV6 implements ImageDir {
     for (let block = 0; block < blocks; block++) {
       if (!this.#openBlock(block)) return false
       for (let entry = 0; entry < this.#entries; entry++) {
-        if (!this.#openName(entry)) return false
-        index.add(hashName(boot, this.#name, this.#nameLength), block * blockSize + entry * DirentV6.size)
+        const child = this.#openName(entry) ? this.#nid(entry) : -ERRNO.EIO
+        if (child < 0) return false
+        index.add(this.#name, this.#nameLength, child)
       }
     }
     index.finish(nid)

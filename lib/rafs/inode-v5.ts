@@ -174,7 +174,8 @@ export class InodeV5 implements ImageInode {
     out.gid = owners ? view.getUint32(record + Record.at.gid, true) : gid
     const device = !early && (type === S_IFCHR || type === S_IFBLK)
     out.rdev = device ? view.getUint32(record + Record.at.rdev, true) : 0
-    out.mtime = early ? 0 : seconds(view, record + Record.at.mtime)
+    const mtime = record + Record.at.mtime
+    out.mtime = early ? 0 : seconds(view.getUint32(mtime, true), view.getUint32(mtime + 4, true))
     out.mtimeNs = early ? 0 : Math.min(view.getUint32(record + Record.at.mtimeNs, true), MAX_NSEC)
   }
 

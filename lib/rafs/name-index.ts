@@ -1,14 +1,21 @@
 /**
  * Hash tables over the names of folders that are looked up often, so that a look-up touches three places in memory
- * instead of the twenty of a binary search (docs/performance.md).
+ * instead of the twenty of a binary search, and not the folder itself (docs/performance.md).
+ *
+ *     folder ── hash ── entry: hash, name (where it is in the bootstrap, how long it is), inode number
  *
  * One per reader. A folder gets a table once as many names were looked up in it as pay for reading all of them; all
- * tables lie in one memory of fixed size, which starts over when it is full. What a table says is a hint: who asks
- * compares the name.
+ * tables lie in one memory of fixed size, which starts over when it is full. Who fills a table has checked what goes into
+ * it; a bootstrap does not change.
  */
+import { ERRNO } from '../base/errors.js'
 
-/** Words: pairs of hash and position + 1; 0 is an empty pair. */
-const TABLE_WORDS = 1 << 17
+/** Words of an entry: hash, place and length of the name (0: the entry is empty), inode number. */
+const ENTRY_SHIFT = 2
+const PLACE = 1
+const LENGTH = 2
+const INO = 3
+const TABLE_WORDS = 1 << 18
 /** Folders that are known at a time. */
 const FOLDER_BITS = 12
 const FOLDERS = 2 ** FOLDER_BITS
@@ -16,13 +23,21 @@ const FOLDERS = 2 ** FOLDER_BITS
 const NAMES_PER_LOOKUP = 16
 const FEWEST_NAMES = 16
 /** A table is at most half full. */
-const MOST_NAMES = TABLE_WORDS / 4
+const MOST_NAMES = TABLE_WORDS >> (ENTRY_SHIFT + 1)
+
+/** What `find` says of a folder without a table: no inode number, and no errno. */
+export const NO_TABLE = -(2 ** 30)
 
 /** FNV-1a, 32 bits. */
-export function hashName(bytes: Uint8Array, start: number, length: number): number {
+function hashName(bytes: Uint8Array, start: number, length: number): number {
   let hash = 0x811c9dc5
-  for (let i = start; i < start + length; i++) hash = Math.imul(hash ^ (bytes[i] as number), 0x01000193)
+  for (let i = 0; i < length; i++) hash = Math.imul(hash ^ (bytes[start + i] as number), 0x01000193)
   return hash >>> 0
+}
+
+function sameBytes(a: Uint8Array, aStart: number, b: Uint8Array, bStart: number, length: number): boolean {
+  for (let i = 0; i < length; i++) if (a[aStart + i] !== b[bStart + i]) return false
+  return true
 }
 
 /** Folders often have numbers that are multiples of a power of two: by Fibonacci hashing. */
@@ -31,22 +46,26 @@ function placeOf(folder: number): number {
 }
 
 export class NameIndex {
+  /** The bootstrap, at most 4 GiB. */
+  readonly #names: Uint8Array
   #words = new Uint32Array(0)
   #used = 0
   readonly #folders = new Float64Array(FOLDERS).fill(-1)
   readonly #lookups = new Uint32Array(FOLDERS)
-  /** First word and pairs - 1 of a folder's table; 0 pairs - 1: it has none. */
+  /** First word and entries - 1 of a folder's table; 0 entries - 1: it has none. */
   readonly #first = new Uint32Array(FOLDERS)
   readonly #masks = new Uint32Array(FOLDERS)
 
-  // The table that was opened or is being filled, and where the search is.
+  // The table that is being filled.
   #table = 0
   #mask = 0
-  #hash = 0
-  #pair = 0
 
-  /** Counts a look-up in the folder. True: it has a table, which is open now. */
-  open(folder: number): boolean {
+  constructor(names: Uint8Array) {
+    this.#names = names
+  }
+
+  /** Inode number of the name in that folder, -ENOENT, or NO_TABLE; counts the look-up. */
+  find(folder: number, bytes: Uint8Array, start: number, length: number): number {
     const at = placeOf(folder)
     if (this.#folders[at] !== folder) {
       this.#folders[at] = folder
@@ -54,13 +73,23 @@ export class NameIndex {
       this.#masks[at] = 0
     }
     this.#lookups[at] = (this.#lookups[at] as number) + 1
-    this.#table = this.#first[at] as number
-    this.#mask = this.#masks[at] as number
-    return this.#mask !== 0
+    const mask = this.#masks[at] as number
+    if (mask === 0) return NO_TABLE
+    const first = this.#first[at] as number
+    const words = this.#words
+    const hash = hashName(bytes, start, length)
+    for (let number = hash & mask; ; number = (number + 1) & mask) {
+      const entry = first + (number << ENTRY_SHIFT)
+      const nameLength = words[entry + LENGTH] as number
+      if (nameLength === 0) return -ERRNO.ENOENT
+      if (words[entry] !== hash || nameLength !== length) continue
+      if (sameBytes(bytes, start, this.#names, words[entry + PLACE] as number, length))
+        return words[entry + INO] as number
+    }
   }
 
   /**
-   * Whether a table for this folder of about so many names is worth it now; `open` was called for it before. Says so
+   * Whether a table for this folder of about so many names is worth it now; `find` was asked for it before. Says so
    * once: a folder that turns out to be damaged is not read through at every look-up.
    */
   worthIt(folder: number, names: number): boolean {
@@ -74,25 +103,29 @@ export class NameIndex {
   /** Starts a table for exactly so many names. False: too many. */
   begin(names: number): boolean {
     if (names > MOST_NAMES) return false
-    const pairs = 2 ** Math.ceil(Math.log2(names * 2 + 1))
+    const entries = 2 ** Math.ceil(Math.log2(names * 2 + 1))
     if (this.#words.length === 0) this.#words = new Uint32Array(TABLE_WORDS)
-    if (this.#used + pairs * 2 > TABLE_WORDS) {
+    if (this.#used + (entries << ENTRY_SHIFT) > TABLE_WORDS) {
       this.#folders.fill(-1)
       this.#used = 0
     }
     this.#table = this.#used
-    this.#mask = pairs - 1
-    this.#words.fill(0, this.#table, this.#table + pairs * 2)
+    this.#mask = entries - 1
+    this.#words.fill(0, this.#table, this.#table + (entries << ENTRY_SHIFT))
     return true
   }
 
-  /** `position` says where the entry is, below 2^32 - 1. */
-  add(hash: number, position: number): void {
+  /** The name lies `place` bytes into the bootstrap; `ino` is below 2^32. */
+  add(place: number, length: number, ino: number): void {
     const words = this.#words
-    let pair = hash & this.#mask
-    while (words[this.#table + pair * 2 + 1] !== 0) pair = (pair + 1) & this.#mask
-    words[this.#table + pair * 2] = hash
-    words[this.#table + pair * 2 + 1] = position + 1
+    const hash = hashName(this.#names, place, length)
+    let number = hash & this.#mask
+    while (words[this.#table + (number << ENTRY_SHIFT) + LENGTH] !== 0) number = (number + 1) & this.#mask
+    const entry = this.#table + (number << ENTRY_SHIFT)
+    words[entry] = hash
+    words[entry + PLACE] = place
+    words[entry + LENGTH] = length
+    words[entry + INO] = ino
   }
 
   /** The table that was begun is complete. */
@@ -101,25 +134,6 @@ export class NameIndex {
     this.#folders[at] = folder
     this.#first[at] = this.#table
     this.#masks[at] = this.#mask
-    this.#used = this.#table + (this.#mask + 1) * 2
-  }
-
-  /** Position of the first entry of the open table with this hash, -1: none. */
-  find(hash: number): number {
-    this.#hash = hash
-    this.#pair = hash & this.#mask
-    return this.next()
-  }
-
-  /** The next one. */
-  next(): number {
-    const words = this.#words
-    for (;;) {
-      const at = this.#table + this.#pair * 2
-      const position = words[at + 1] as number
-      if (position === 0) return -1
-      this.#pair = (this.#pair + 1) & this.#mask
-      if (words[at] === this.#hash) return position - 1
-    }
+    this.#used = this.#table + ((this.#mask + 1) << ENTRY_SHIFT)
   }
 }

@@ -13,6 +13,7 @@ import { DirV6 } from './dir-v6.js'
 import { InodeV5 } from './inode-v5.js'
 import { InodeV6 } from './inode-v6.js'
 import { NAME_MAX, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from './layout/flags.js'
+import { NO_TABLE } from './name-index.js'
 import type { RafsSuper } from './super.js'
 import { XattrV5 } from './xattr-v5.js'
 import { XattrV6 } from './xattr-v6.js'
@@ -31,6 +32,8 @@ export interface ImageInode extends ChunkList {
 
 /** The folder that the inode is. */
 export interface ImageDir {
+  /** What `find` would say of any folder, whichever is loaded; NO_TABLE: `find` has to be asked. */
+  known(folder: number, bytes: Uint8Array, start: number, length: number): number
   find(bytes: Uint8Array, start: number, length: number): number
   parent(): number
   list(cookie: number, sink: DirSink): number
@@ -86,6 +89,8 @@ export class RafsReader implements FileSystem {
   }
 
   lookup(parent: number, bytes: Uint8Array, start: number, length: number): number {
+    const known = this.#dir.known(parent, bytes, start, length)
+    if (known !== NO_TABLE) return known
     const status = this.#load(parent, S_IFDIR, ERRNO.ENOTDIR)
     if (status !== 0) return status
     if (length > NAME_MAX) return -ERRNO.ENAMETOOLONG
