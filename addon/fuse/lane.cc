@@ -84,6 +84,8 @@ void Lane::finishRun(size_t begin, size_t end, uint32_t completed) {
   }
   const uint64_t mine = queue.claim(std::span(indices).first(count));
   size_t left = static_cast<size_t>(std::popcount(mine));
+  if (left == 0)
+    queue.finishBatch({});
   size_t written = 0;
   uint64_t bytes = 0;
   for (size_t i = 0; left > 0; i++) {
@@ -93,8 +95,10 @@ void Lane::finishRun(size_t begin, size_t end, uint32_t completed) {
     indices[written++] = open_[slots[i]].index;
     const auto done = std::span(indices).first(written);
     if (--left == 0) {
-      queue.finish(done);
+      settleLookups();
+      queue.finishBatch(done);
     } else if (written == kPublishEvery || bytes >= kPublishBytes) {
+      settleLookups();
       queue.finishSome(done);
       written = 0;
       bytes = 0;
@@ -112,7 +116,6 @@ uint64_t Lane::answer(size_t slot, bool answered) {
     service_.counters().readErrors.add();
     error = -EIO;
   }
-  // Before the guest can see the reply, and forget what it was given.
   if (open.opcode == FUSE_INIT) {
     if (error == 0) {
       service_.session().ready(open.epoch);
@@ -120,10 +123,27 @@ uint64_t Lane::answer(size_t slot, bool answered) {
       service_.session().end();
     }
   } else if (error == 0 && effect.lookups != 0) {
-    service_.session().addLookups(open.epoch, effect.lookupSlot,
-                                  effect.lookups);
+    count(open.epoch, effect);
   }
   return effect.bytes;
+}
+
+// Replies that follow each other mostly lead to the same mount: one locked
+// instruction for all of them.
+void Lane::count(Session::Epoch epoch, const Effect& effect) {
+  if (lookups_.epoch != epoch || lookups_.slot != effect.lookupSlot) {
+    settleLookups();
+    lookups_ = {epoch, effect.lookupSlot, 0};
+  }
+  lookups_.count += effect.lookups;
+}
+
+// Before the guest can see the replies, and forget what it was given.
+void Lane::settleLookups() {
+  if (lookups_.count == 0)
+    return;
+  service_.session().addLookups(lookups_.epoch, lookups_.slot, lookups_.count);
+  lookups_.count = 0;
 }
 
 // Reads the reply that a slot holds; returns 0 or a negative errno.

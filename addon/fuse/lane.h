@@ -55,9 +55,18 @@ class Lane {
     uint64_t bytes = 0;
   };
 
+  // References that replies hand out, before the guest can see those.
+  struct Lookups {
+    Session::Epoch epoch = 0;
+    uint32_t slot = 0;
+    uint64_t count = 0;
+  };
+
   void finishBatch(uint32_t completed);
   void finishRun(size_t begin, size_t end, uint32_t completed);
   uint64_t answer(size_t slot, bool answered);
+  void count(Session::Epoch epoch, const Effect& effect);
+  void settleLookups();
   int32_t buildBody(size_t slot, Effect& effect);
   bool defer(size_t slot);
 
@@ -94,6 +103,7 @@ class Lane {
   size_t batch_ = 0;
   // The batch that was completed last had deferred requests.
   bool deferred_ = false;
+  Lookups lookups_;
   std::array<Open, kBatch> open_;
   std::array<Taken, kBatch> taken_;
 };

@@ -91,6 +91,12 @@ class RequestQueue {
   virtual void finishSome(std::span<const uint32_t> indices) {
     finish(indices);
   }
+  // The same, but the caller then takes requests again, or waits for some
+  // (beginPoll, arm): the requester may be told then. With nothing: all that
+  // was taken goes back later.
+  virtual void finishBatch(std::span<const uint32_t> indices) {
+    finish(indices);
+  }
 };
 
 }  // namespace nydus

@@ -1,5 +1,7 @@
 #include <chrono>
+#include <functional>
 #include <thread>
+#include <vector>
 
 #include "test/queue_fixture.h"
 
@@ -134,6 +136,43 @@ TEST(vhostQueueTellsOfPartsOfABatchRarely) {
   for (int i = 0; i < 3; i++)
     CHECK(q.used().has_value());
   CHECK_EQ(q.counters.interrupts.get(), 2u);
+}
+
+// A guest that was told a moment ago, and has much waiting, may be told of the
+// next batch later: when the lane has nothing to do at the latest.
+TEST(vhostQueueTellsOfBatchesBeforeItsLaneRests) {
+  const std::vector<std::function<void(QueueRun&)>> rests = {
+      [](QueueRun& run) { run.beginPoll(); },
+      [](QueueRun& run) { CHECK(run.arm()); },
+      [](QueueRun& run) { run.setEnabled(false); },
+      [](QueueRun& run) { run.beginStop(); },
+      [](QueueRun& run) { run.close(); },
+  };
+  for (const auto& rest : rests) {
+    QueueFixture q({.size = 128});
+    for (int i = 0; i < 48; i++)
+      q.send();
+    q.publish();
+    for (int batch = 0; batch < 2; batch++) {
+      const auto taken = q.take();
+      CHECK_EQ(taken.size(), 8u);
+      CHECK_EQ(q.run->claim(taken), 255u);
+      for (const uint32_t index : taken)
+        q.run->write(index, -EIO, {});
+      CHECK(q.driver.enableInterrupts());
+      q.run->finishBatch(taken);
+      if (batch == 1)
+        rest(*q.run);
+      CHECK_EQ(QueueFixture::count(q.call), 1u);
+      for (size_t i = 0; i < taken.size(); i++)
+        CHECK(q.used().has_value());
+    }
+    // Not twice of the same.
+    CHECK(q.driver.enableInterrupts());
+    q.run->beginPoll();
+    q.run->endPoll();
+    CHECK_EQ(QueueFixture::count(q.call), 0u);
+  }
 }
 
 TEST(vhostQueueSignalsAsTheGuestWishesByFlags) {

@@ -3,6 +3,36 @@
 #include <algorithm>
 
 namespace nydus {
+namespace {
+
+constexpr uint32_t kCacheLine = 64;
+// Of the buffers of one kind: header and arguments of a request, header and
+// body of a small reply.
+constexpr size_t kLinesAhead = 4;
+
+template <typename Fetch>
+void eachLine(std::span<const BufferSpan> spans, Fetch fetch) noexcept {
+  size_t lines = 0;
+  for (const BufferSpan& span : spans) {
+    for (uint32_t at = 0; at < span.length; at += kCacheLine) {
+      if (lines++ == kLinesAhead)
+        return;
+      fetch(span.host + at);
+    }
+  }
+}
+
+}  // namespace
+
+void prefetchRequest(const Chain& chain) noexcept {
+  eachLine(chain.readSpans(),
+           [](const std::byte* at) { __builtin_prefetch(at); });
+}
+
+void prefetchReply(const Chain& chain) noexcept {
+  eachLine(chain.writeSpans(),
+           [](const std::byte* at) { __builtin_prefetch(at, 1); });
+}
 
 const char* ChainWalker::walk(const RingMemory& ring,
                               const GuestMemory& memory,

@@ -39,6 +39,11 @@ struct Chain {
   }
 };
 
+// Fetch the lines that are read first, which the guest's processor has just
+// written; and those that are written first, where it has read the last reply.
+void prefetchRequest(const Chain& chain) noexcept;
+void prefetchReply(const Chain& chain) noexcept;
+
 class ChainWalker {
  public:
   explicit ChainWalker(bool indirect) : indirect_(indirect) {}

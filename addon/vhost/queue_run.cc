@@ -14,6 +14,9 @@ namespace {
 // What it takes a guest to wake up on another processor (measured: 10 to 50;
 // docs/performance.md).
 constexpr uint64_t kWakeUpNs = 20'000;
+// So many requests of a guest keep a lane busy for as long: it need not hear of
+// each batch before the lane has nothing to do.
+constexpr uint16_t kBacklog = 3 * kBatch;
 
 }  // namespace
 
@@ -68,9 +71,15 @@ size_t QueueRun::take(std::span<Taken> out) {
     first[i] = ring_.descriptor(heads[i]);
     walker_.prefetch(*memory_, first[i]);
   }
+  size_t followed = 0;
+  while (!broken_ && followed < count &&
+         follow(heads[followed], first[followed])) {
+    prefetchRequest(pending_[heads[followed]].chain);
+    followed++;
+  }
   size_t taken = 0;
-  for (size_t i = 0; i < count && !broken_; i++) {
-    if (admit(heads[i], first[i], out[taken]))
+  for (size_t i = 0; i < followed; i++) {
+    if (admit(heads[i], out[taken]))
       taken++;
   }
   counters_.requests.bump(taken);
@@ -87,8 +96,7 @@ size_t QueueRun::nextHeads(std::span<uint16_t> heads) {
   }
   if (count != 0)
     return count;
-  const auto ready =
-      static_cast<uint16_t>(ring_.availableIndex() - lastAvailable_);
+  const uint16_t ready = waiting();
   if (ready > ring_.size()) {
     breakRing("the available index jumped by more than the ring's size");
     return 0;
@@ -105,9 +113,8 @@ size_t QueueRun::nextHeads(std::span<uint16_t> heads) {
   return count;
 }
 
-// Takes one chain. False: it needs no answer from above (it was answered
-// here, or broke the ring).
-bool QueueRun::admit(uint16_t head, const Descriptor& first, Taken& out) {
+// Looks at one chain. False: it broke the ring.
+bool QueueRun::follow(uint16_t head, const Descriptor& first) {
   Pending& pending = pending_[head];
   if (pending.state != State::kFree) {
     breakRing("a descriptor chain was made available twice");
@@ -118,18 +125,26 @@ bool QueueRun::admit(uint16_t head, const Descriptor& first, Taken& out) {
     breakRing(problem);
     return false;
   }
-  const Chain& chain = pending.chain;
-  pending.memory = memory_;
+  pending.memory = memory_.pin();
   pending.written = 0;
   pending.state = State::kOpen;
   busy_++;
   inflight_.taken(head);
+  return true;
+}
+
+// Takes a chain that was followed. False: it needs no answer from above, it was
+// answered here.
+bool QueueRun::admit(uint16_t head, Taken& out) {
+  Pending& pending = pending_[head];
+  const Chain& chain = pending.chain;
   out.index = head;
   out.readable = chain.readable;
   out.writable = chain.writable;
   out.copied = static_cast<uint32_t>(
       gather(chain.readSpans(), 0,
              std::span(out.raw).first(std::min(chain.readable, kRawSize))));
+  prefetchReply(chain);
   if (out.copied >= kInHeaderSize) {
     pending.unique = loadLe<InHeader>(out.raw).unique;
     if (!chain.readFault && !chain.writeFault)
@@ -150,6 +165,7 @@ bool QueueRun::admit(uint16_t head, const Descriptor& first, Taken& out) {
 void QueueRun::breakRing(const std::string& reason) {
   if (broken_)
     return;
+  settle();
   broken_ = true;
   counters_.broken.bump();
   if (error_ != nullptr)
@@ -224,11 +240,24 @@ void QueueRun::finishSome(std::span<const uint32_t> indices) {
     tell();
 }
 
+// Much is waiting, so that the next batches are as good to tell of: the guest
+// hears of this one with them.
+void QueueRun::finishBatch(std::span<const uint32_t> indices) {
+  const std::lock_guard lock(lock_);
+  if (!indices.empty()) {
+    publish(indices);
+    owed_ = true;
+  }
+  const bool busy = mayTake() && waiting() >= kBacklog;
+  if (!busy || nowNs() - toldAt_ >= kWakeUpNs)
+    settle();
+}
+
 // The chain's buffers belong to the guest again.
 void QueueRun::handBack(uint16_t head) {
   Pending& pending = pending_[head];
   pending.state = State::kFree;
-  pending.memory.reset();
+  memory_.unpin(pending.memory);
   if (--busy_ == 0)
     idle_.notify_all();
 }
@@ -273,6 +302,7 @@ void QueueRun::publish(std::span<const uint32_t> heads) {
 
 // Interrupts the guest, if it wants that.
 void QueueRun::tell() {
+  owed_ = false;
   if (closed_ || !ring_.valid())
     return;
   // The index before the look at what the guest wants: else both may miss.
@@ -296,9 +326,10 @@ void QueueRun::tell() {
 
 void QueueRun::beginPoll() {
   const std::lock_guard lock(lock_);
+  settle();
   if (!mayTake())
     return;
-  pollMemory_ = memory_;
+  pollMemory_ = memory_.shared();
   pollIndex_ = ring_.availableIndexAddress();
   pollLast_ = lastAvailable_;
 }
@@ -315,6 +346,7 @@ void QueueRun::endPoll() {
 
 bool QueueRun::arm() {
   const std::lock_guard lock(lock_);
+  settle();
   if (!mayTake())
     return false;
   armed_ = true;

@@ -25,6 +25,7 @@
 #include "vhost/chain.h"
 #include "vhost/inflight.h"
 #include "vhost/peer_signal.h"
+#include "vhost/pinned_table.h"
 #include "vhost/ring_memory.h"
 
 namespace nydus {
@@ -97,6 +98,7 @@ class QueueRun final : public RequestQueue {
              std::span<const Piece> body) override;
   void finish(std::span<const uint32_t> indices) override;
   void finishSome(std::span<const uint32_t> indices) override;
+  void finishBatch(std::span<const uint32_t> indices) override;
 
   // Control thread.
   void setEnabled(bool enabled);
@@ -125,7 +127,7 @@ class QueueRun final : public RequestQueue {
   enum class State : uint8_t { kFree, kOpen, kClaimed };
   struct Pending {
     Chain chain;
-    GuestMemory::Table memory;  // pins the mappings of `chain`
+    PinnedTable::Id memory = 0;  // pins the mappings of `chain`
     uint64_t unique = 0;
     uint32_t written = 0;
     State state = State::kFree;
@@ -136,11 +138,22 @@ class QueueRun final : public RequestQueue {
     return enabled_ && !stopping_ && !closed_ && !broken_;
   }
   size_t nextHeads(std::span<uint16_t> heads);
-  bool admit(uint16_t head, const Descriptor& first, Taken& out);
+  bool follow(uint16_t head, const Descriptor& first);
+  bool admit(uint16_t head, Taken& out);
   void breakRing(const std::string& reason);
   void handBack(uint16_t head);
   void publish(std::span<const uint32_t> heads);
   void tell();
+  void settle() {
+    if (owed_)
+      tell();
+  }
+  // Requests that were not taken yet, if the guest is honest.
+  [[nodiscard]] uint16_t waiting() const noexcept {
+    return ring_.valid()
+               ? static_cast<uint16_t>(ring_.availableIndex() - lastAvailable_)
+               : 0;
+  }
   void checkPoison();
 
   // Constant.
@@ -154,7 +167,7 @@ class QueueRun final : public RequestQueue {
   std::condition_variable idle_;
   // Guarded by lock_.
   RingMemory ring_;
-  GuestMemory::Table memory_;
+  PinnedTable memory_;
   ChainWalker walker_;
   InflightQueue inflight_;
   std::shared_ptr<const DirtyLog> log_;
@@ -173,6 +186,9 @@ class QueueRun final : public RequestQueue {
   uint16_t signalled_ = 0;
   bool signalledValid_ = false;
   uint64_t toldAt_ = 0;  // ns
+  // There are replies that the guest was not told of: settle() before the lane
+  // stops to take requests.
+  bool owed_ = false;
   // Heads that an earlier back-end took and did not answer.
   std::vector<uint16_t> resubmit_;
   size_t resubmitted_ = 0;

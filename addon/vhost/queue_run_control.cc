@@ -9,6 +9,7 @@ namespace nydus {
 
 void QueueRun::setEnabled(bool enabled) {
   const std::lock_guard lock(lock_);
+  settle();
   enabled_ = enabled;
 }
 
@@ -41,7 +42,7 @@ void QueueRun::setMemory(GuestMemory::Table memory) {
   const std::lock_guard lock(lock_);
   const auto ring = ring_.movedTo(*memory);
   // From here on only requests in flight pin the old table.
-  memory_ = std::move(memory);
+  memory_.replace(std::move(memory));
   if (ring) {
     ring_ = *ring;
   } else if (ring_.valid()) {
@@ -57,6 +58,7 @@ bool QueueRun::broken() const {
 
 void QueueRun::beginStop() {
   const std::lock_guard lock(lock_);
+  settle();
   stopping_ = true;
 }
 
@@ -88,6 +90,7 @@ size_t QueueRun::failOpen() {
 
 uint16_t QueueRun::close() {
   const std::lock_guard lock(lock_);
+  settle();
   closed_ = true;
   for (uint32_t head = 0; head < pending_.size(); head++) {
     if (pending_[head].state == State::kOpen) {
