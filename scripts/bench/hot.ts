@@ -1,5 +1,5 @@
 /**
- * The hot path: every load on every server, in turns (A B C, A B C, …), so that a machine that is slow for a while is
+ * The hot path: every load on every server, in turns (A B C, C B A, …), so that a machine that is slow for a while is
  * slow for all of them. What is printed are medians over the rounds, and ratios to nydusd of the same round.
  */
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -208,7 +208,8 @@ export async function runHot(
       running.push(await Pair.start(kind, image, folder, options))
     for (let round = 0; round < options.rounds; round++)
       for (const load of LOADS.filter(load => load.name.includes(options.only)))
-        for (const pair of running) {
+        // Whoever comes first finds another machine than whoever comes next, where others are at work.
+        for (const pair of round % 2 === 0 ? running : running.toReversed()) {
           const { kind } = pair.server
           if (load.cold && !kind.lazy) continue
           samples.push(
