@@ -12,6 +12,7 @@ void registerSystem(Napi::Env env, Napi::Object exports);
 void registerCodecs(Napi::Env env, Napi::Object exports);
 void registerGzipIndexer(Napi::Env env, Napi::Object exports);
 void registerJobPool(Napi::Env env, Napi::Object exports);
+void registerDecodePool(Napi::Env env, Napi::Object exports);
 void registerDevice(Napi::Env env, Napi::Object exports);
 
 namespace {
@@ -34,6 +35,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   registerCodecs(env, exports);
   registerGzipIndexer(env, exports);
   registerJobPool(env, exports);
+  registerDecodePool(env, exports);
   registerDevice(env, exports);
   return exports;
 }

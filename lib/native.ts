@@ -10,11 +10,11 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { NydusError } from './base/errors.js'
 
-/** How the vhost-user device of a daemon looks to its front-end. */
 /** Digesters by the addon's numbers (addon/codec/digest.h). */
 export const DIGESTER_NUMBER = { blake3: 0, sha256: 1 } as const
 type DigesterNumber = (typeof DIGESTER_NUMBER)[keyof typeof DIGESTER_NUMBER]
 
+/** How the vhost-user device of a daemon looks to its front-end. */
 export interface VhostDeviceOptions {
   /** Path to listen on; its folder must exist. The caller has removed a stale socket. Mode 0600. */
   readonly path?: string
@@ -132,6 +132,40 @@ export interface JobPool {
   close(): void
 }
 
+/** A member (by position) of the `unit`-th unit that ended is not there; `failed`: nothing is known of the whole unit. */
+export interface DecodeFailure {
+  readonly unit: number
+  readonly member: number
+  readonly kind: 'damaged' | 'store' | 'failed'
+  /** Name, EIO when no system call failed. */
+  readonly errno: string
+  readonly message: string
+}
+
+/**
+ * Units over the memory of `stored` and `target`, which must not change (or be detached) until they have ended; records and
+ * what they point to are taken over. Records, numbers of compressors: lib/cache/decoder.ts. `cipher`: key and IV, or empty.
+ */
+export type DecodeUnits = readonly [
+  compressor: number,
+  digester: DigesterNumber,
+  cipher: Uint8Array,
+  stored: Uint8Array,
+  target: Uint8Array,
+  records: Uint8Array,
+  extra: Uint8Array,
+]
+
+/** Threads that carry units from stored bytes to checked chunks in a file (addon/decode). */
+export interface DecodePool {
+  /** Throws NATIVE_BAD_ARGUMENT. */
+  submit(...units: readonly [...DecodeUnits, urgent: boolean]): void
+  /** Puts a unit that waits among the urgent ones. */
+  promote(id: number): void
+  /** Waits for the units that have begun; others are forgotten, none is reported any more. */
+  close(): void
+}
+
 export interface Native {
   /** The addon's offsets of the request ring, to compare with lib/fuse/ring.ts. */
   ringLayout(): Record<string, number>
@@ -199,6 +233,16 @@ export interface Native {
 
   // addon/build
   createJobPool(options: JobPoolOptions, done: JobDone): JobPool
+
+  // addon/decode
+  /** `ended`: numbers of units that ended since the last call, and what went wrong, in the same order. */
+  createDecodePool(
+    threads: number,
+    ended: (ids: Float64Array, failures: readonly DecodeFailure[]) => void,
+  ): DecodePool
+
+  /** On the calling thread; returns what went wrong. */
+  decodeUnits(...units: DecodeUnits): readonly DecodeFailure[]
 
   // addon/vhost, addon/fuse
   createVhostDevice(options: VhostDeviceOptions, onEvent: (event: DeviceEvent) => void): Device

@@ -20,7 +20,6 @@ const ENTRIES = {
   nydusd: 'tools/nydusd.ts',
   'nydus-image': 'tools/nydus-image.ts',
   'lane-worker': 'lib/fuse/lane-worker.ts',
-  'chunk-worker': 'lib/cache/chunk-worker.ts',
   'export-worker': 'lib/image/export-worker.ts',
   // Large and not always needed: both programs load it when they talk HTTP.
   undici: 'node_modules/undici/index.js',

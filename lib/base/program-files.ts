@@ -13,7 +13,7 @@ const bundled = extname(file) === '.cjs'
 export const programFolder = join(dirname(file), bundled ? '..' : '../..')
 
 /** Modules that are the start of a Worker, by their path in lib/. */
-export type WorkerModule = 'fuse/lane-worker' | 'cache/chunk-worker' | 'image/export-worker'
+export type WorkerModule = 'fuse/lane-worker' | 'image/export-worker'
 
 /** What to start a Worker with. */
 export function workerEntry(module: WorkerModule): URL {

@@ -16,10 +16,6 @@ import {
   wrongChunks,
   type FixtureName,
 } from './testing/fixtures.js'
-import { WorkerPool } from './worker-pool.js'
-
-const workers = new WorkerPool({ size: 1 })
-t.teardown(() => workers.close())
 
 interface Setup {
   readonly backend: TestBackend
@@ -42,7 +38,7 @@ async function setUp(
   if (options.copyBlobs === true) await cp(fixture.dir, blobDir, { recursive: true })
   const backend = new TestBackend(blobDir)
   const workDir = join(root, 'work')
-  const manager = new CacheManager({ workers, ...options })
+  const manager = new CacheManager({ ...options })
   t.teardown(async () => {
     await manager.close()
     await fixture.image.close()
@@ -177,7 +173,7 @@ t.test('validation checks what lies in the cache already, once', async t => {
   const { info, wants } = firstBlob(fixture)
   t.teardown(() => fixture.image.close())
   const workDir = t.testdir()
-  const filled = new CacheManager({ workers })
+  const filled = new CacheManager()
   const backend = new TestBackend(fixture.dir)
   const first = await filled.open(info, backend, cacheConfig(workDir))
   await first.fetch(wants)
@@ -188,7 +184,7 @@ t.test('validation checks what lies in the cache already, once', async t => {
   writeSync(fd, Buffer.from('garbage'), 0, 1, victim.uncompressedOffset)
   closeSync(fd)
 
-  const manager = new CacheManager({ workers })
+  const manager = new CacheManager()
   t.teardown(() => manager.close())
   const blob = await manager.open(info, backend, cacheConfig(workDir, true))
   t.notOk(laneBits(blob).has(victim.index), 'lanes believe nothing that was not checked')
@@ -267,7 +263,7 @@ t.test('without a cache all reads go through a bounded pool', async t => {
   const fixture = await openFixture('v6-lz4-64k')
   const { info, wants } = firstBlob(fixture)
   const poolBytes = 1 << 20
-  const manager = new CacheManager({ poolBytes, workers })
+  const manager = new CacheManager({ poolBytes })
   t.teardown(async () => {
     await manager.close()
     await fixture.image.close()
@@ -301,7 +297,7 @@ t.test('2020 images: chunks without numbers go by their offset', async t => {
     ...(want.record && { record: { ...want.record, index: -1 } }),
   }))
   const workDir = t.testdir()
-  const manager = new CacheManager({ workers })
+  const manager = new CacheManager()
   t.teardown(async () => {
     await manager.close()
     await fixture.image.close()

@@ -60,8 +60,8 @@ export class BlobLane implements QueueLane {
     this.digestOf = options.digestOf ?? (index => store.digests?.of(index))
   }
 
-  riders(last: Job, room: number): readonly Job[] {
-    return this.store.riders(last, room)
+  riders(first: Job, last: Job): readonly Job[] {
+    return this.amplify === 0 ? [] : this.store.riders(first, last)
   }
 
   async run(jobs: readonly Job[], signal: AbortSignal, onRead: () => void): Promise<void> {

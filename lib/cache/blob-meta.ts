@@ -10,8 +10,8 @@ import type { Log } from '../base/log.js'
 import { native } from '../native.js'
 import { BLOB_FEATURE, type BlobInfo } from './cache.js'
 import { ChunkTable, metaFileSize } from './chunk-table.js'
+import type { Decoder, UnitDone } from './decoder.js'
 import { CiHeaderV6 } from './layout.js'
-import type { WorkerPool } from './worker-pool.js'
 
 /** 2^24 chunks with windows stay below; what claims more is not a table. */
 const MAX_TABLE = 1 << 30
@@ -41,7 +41,7 @@ export function openCachedTable(path: string, info: BlobInfo, log: Log): ChunkTa
 export async function fetchTable(
   info: BlobInfo,
   reader: BlobReader,
-  workers: WorkerPool,
+  decoder: Decoder,
   options: ReadOptions,
 ): Promise<{ table: ChunkTable; bytes: Uint8Array }> {
   const { ci } = info
@@ -51,37 +51,78 @@ export async function fetchTable(
       'EIO',
       `blob ${info.id}: a chunk table of ${ci.compressedSize} to ${ci.uncompressedSize} bytes cannot be`,
     )
-  const stored = new ArrayBuffer(ci.compressedSize + CiHeaderV6.size)
-  await reader.read(new Uint8Array(stored), ci.offset, options)
+  const stored = new Uint8Array(ci.compressedSize + CiHeaderV6.size)
+  await reader.read(stored, ci.offset, options)
+  const bytes = new Uint8Array(metaFileSize(info))
+  const problem = await decodeTable(info, decoder, stored, bytes)
   try {
-    const reply = await workers.run(
-      {
-        kind: 'table',
-        coding: {
-          compressor: ci.compressor,
-          digester: info.digester,
-          ...(info.cipher && { cipher: { key: info.cipher.key.slice(), iv: info.cipher.iv.slice() } }),
-        },
-        buffer: stored,
-        encrypted: (info.features & BLOB_FEATURE.ENCRYPTED) !== 0,
-        storedSize: ci.compressedSize,
-        plainSize: ci.uncompressedSize,
-        resultSize: metaFileSize(info),
-        headerSize: CiHeaderV6.size,
-      },
-      [stored],
-    )
-    const bytes = new Uint8Array(reply.buffer ?? new ArrayBuffer(0))
-    return { table: new ChunkTable(info, bytes), bytes }
+    if (problem === undefined) return { table: new ChunkTable(info, bytes), bytes }
   } catch (error) {
-    if (error instanceof NydusError && error.code !== 'CODEC_CORRUPT') throw error
-    throw new NydusError(
-      'CACHE_BAD_META',
-      'EIO',
-      `blob ${info.id}: its chunk table (${ci.compressedSize} bytes at ${ci.offset}) does not decode: ${explain(error)}`,
-      { cause: error },
-    )
+    throw badTable(info, explain(error), error)
   }
+  throw badTable(info, problem)
+}
+
+function badTable(info: BlobInfo, problem: string, cause?: unknown): NydusError {
+  const { compressedSize, offset } = info.ci
+  return new NydusError(
+    'CACHE_BAD_META',
+    'EIO',
+    `blob ${info.id}: its chunk table (${compressedSize} bytes at ${offset}) does not decode: ${problem}`,
+    { cause },
+  )
+}
+
+/** Puts the plain table and its header, which stands behind it, into `bytes`. Resolves with what is wrong, if anything is. */
+function decodeTable(
+  info: BlobInfo,
+  decoder: Decoder,
+  stored: Uint8Array,
+  bytes: Uint8Array,
+): Promise<string | undefined> {
+  const { ci, digester, cipher } = info
+  const encrypted = (info.features & BLOB_FEATURE.ENCRYPTED) !== 0
+  const batch = decoder.batch(
+    { compressor: ci.compressor, digester, ...(cipher && { cipher }) },
+    stored,
+    bytes,
+  )
+  return new Promise((resolve, reject) => {
+    let left = 2
+    let problem: string | undefined
+    const done: UnitDone = (bad, error) => {
+      if (error !== undefined) return reject(error)
+      problem ??= [...bad.values()][0]?.message
+      if (--left === 0) resolve(problem)
+    }
+    batch.add(
+      {
+        start: 0,
+        size: ci.compressedSize,
+        compressed: ci.compressor !== 'none',
+        encrypted,
+        outputSize: ci.uncompressedSize,
+        targetAt: 0,
+        fd: -1,
+      },
+      [],
+      done,
+    )
+    batch.add(
+      {
+        start: ci.compressedSize,
+        size: CiHeaderV6.size,
+        compressed: false,
+        encrypted,
+        outputSize: CiHeaderV6.size,
+        targetAt: bytes.length - CiHeaderV6.size,
+        fd: -1,
+      },
+      [],
+      done,
+    )
+    batch.submit(true)
+  })
 }
 
 /** Writes a file that is there completely or not at all, also after a crash of the machine. */

@@ -13,14 +13,15 @@ import { cachePaths, linkNames, openCacheFiles, type CacheFiles, type CachePaths
 import type { CacheFolder } from './cache-folder.js'
 import type { ChunkTable } from './chunk-table.js'
 import { Counted } from './counted.js'
-import type { Coding } from './decode.js'
+import type { Coding } from './coding.js'
+import type { Bad } from './decoder.js'
 import { fetchDigests, type BlobDigests } from './digests.js'
-import { Job } from './job.js'
+import type { Job } from './job.js'
 import { isIndexed, recordUnit } from './loose-units.js'
 import { Readiness } from './readiness.js'
+import { riders } from './riders.js'
 import type { CacheServices } from './services.js'
 import type { Member, Unit } from './unit.js'
-import type { MemberResult } from './worker-protocol.js'
 
 /** After the cache's disk refused a write, everything goes to the temporary pool for so long. */
 const DEGRADED_MS = 5000
@@ -34,7 +35,7 @@ export class BlobStore {
   readonly readiness: Readiness
   /** Chunks (by key) that somebody wants or was told to be there, until he is done. */
   readonly pins = new Counted<number>()
-  /** Units (by key) that a Worker may be writing. */
+  /** Units (by key) that a thread may be writing. */
   readonly writing = new Counted<number>()
   /** In a folder whose size is limited. */
   eviction: BlobEviction | undefined
@@ -67,8 +68,7 @@ export class BlobStore {
     this.coding = {
       compressor: info.compressor,
       digester: info.digester,
-      // Copies: keys may be views of a mapped bootstrap, and a view is sent to a Worker with all that is behind it.
-      ...(info.cipher && { cipher: { key: info.cipher.key.slice(), iv: info.cipher.iv.slice() } }),
+      ...(info.cipher && { cipher: info.cipher }),
     }
     this.#fileId = files === undefined ? 0 : native.registerFile(files.data, info.uncompressedSize)
     this.readiness = new Readiness({
@@ -212,38 +212,19 @@ export class BlobStore {
     return at
   }
 
-  /** Units behind that of `last` that a request may bring along: not there, not on their way, next to each other. */
-  riders(last: Job, room: number): Job[] {
+  /** Units that a request for those from `first` to `last` brings along; they count as on their way. */
+  riders(first: Job, last: Job): Job[] {
     const table = this.#table
     if (table === undefined || !this.storesInFile || this.#folder?.overfull === true) return []
-    const out: Job[] = []
     try {
-      this.#collectRiders(table, last, room, out)
+      const isStored = (index: number): boolean => this.readiness.isStored(this.keyOf(table.chunk(index)))
+      const found = riders({ table, jobs: this.jobs, isStored }, first, last)
+      for (const rider of found) this.jobs.set(rider.unit.key, rider)
+      return found
     } catch (error) {
       // A damaged record: whoever wants that chunk will hear of it.
       this.#services.log.debug({ blob: this.info.id, error: explain(error) }, 'read-ahead stopped')
-    }
-    return out
-  }
-
-  #collectRiders(table: ChunkTable, last: Job, room: number, out: Job[]): void {
-    let unit = last.unit
-    let left = room
-    for (let next = table.after(unit); next < table.count; next = table.after(unit)) {
-      const end = unit.offset + unit.size
-      const waiting = this.jobs.get(table.unitKey(next))
-      if (waiting === undefined && this.readiness.isStored(this.keyOf(table.chunk(next)))) break
-      unit = waiting?.unit ?? table.unit(next)
-      left -= unit.offset + unit.size - end
-      if (unit.offset < end || unit.offset > end + last.lane.maxGap || left < 0) break
-      if (waiting !== undefined) {
-        if (waiting.lane !== last.lane || waiting.alone || last.lane.queue.isUnderWay(waiting)) break
-        out.push(waiting)
-        continue
-      }
-      const rider = new Job(last.lane, unit, { priority: 'demand', mergeSize: last.mergeSize })
-      this.jobs.set(unit.key, rider)
-      out.push(rider)
+      return []
     }
   }
 
@@ -257,7 +238,7 @@ export class BlobStore {
   }
 
   /** The error of a member that was not stored. */
-  failure(unit: Unit, at: number, result: NonNullable<MemberResult>): NydusError {
+  failure(unit: Unit, at: number, result: Bad): NydusError {
     const member = unit.members[at]
     if (result.kind === 'store') {
       this.#degrade(result.message)
@@ -333,7 +314,7 @@ export class BlobStore {
   }
 
   async #fetchTable(lane: BlobLane, paths: CachePaths | undefined): Promise<ChunkTable> {
-    const { table, bytes } = await fetchTable(this.info, lane.metaReader, this.#services.workers, {
+    const { table, bytes } = await fetchTable(this.info, lane.metaReader, this.#services.decoder, {
       priority: 'demand',
     })
     if (paths === undefined || !this.storesInFile) return table

@@ -1,5 +1,5 @@
 /**
- * Read buffers that come back from chunk Workers are used again: fresh ones would have to be zeroed, faulted in and
+ * Read buffers are used again when all of it is decoded: fresh ones would have to be zeroed, faulted in and
  * collected for every request.
  */
 const MAX_KEPT = 8 << 20

@@ -17,10 +17,6 @@ import type { BlobInfo } from './cache.js'
 import { CacheManager } from './manager.js'
 import { TestBackend } from './testing/backend.js'
 import { cacheConfig, firstBlob, openFixture, wrongChunks, type FixtureName } from './testing/fixtures.js'
-import { WorkerPool } from './worker-pool.js'
-
-const workers = new WorkerPool({ size: 1 })
-t.teardown(() => workers.close())
 
 interface Warnings extends Log {
   readonly lines: string[]
@@ -49,7 +45,7 @@ async function filled(t: Test, name: FixtureName = 'v6-lz4-64k'): Promise<Filled
   const reread = async () => {
     const backend = new TestBackend(fixture.dir)
     const log = warnings()
-    const manager = new CacheManager({ log, workers })
+    const manager = new CacheManager({ log })
     const blob = await manager.open(info, backend, cacheConfig(workDir))
     const wrong = await wrongChunks(blob, wants, workDir)
     await manager.close()
@@ -195,7 +191,7 @@ t.test('a folder that cannot be made: one warning, and reads go on', async t => 
   const root = t.testdir({ file: '' })
   mkdirSync(join(root, 'dir'))
   const log = warnings()
-  const manager = new CacheManager({ log, workers })
+  const manager = new CacheManager({ log })
   t.teardown(async () => {
     await manager.close()
     await fixture.image.close()
@@ -214,7 +210,7 @@ t.test('a folder that cannot be made: one warning, and reads go on', async t => 
 t.test('blob ids that would leave the folder are refused', async t => {
   const fixture = await openFixture('v6-batch')
   const { info } = firstBlob(fixture)
-  const manager = new CacheManager({ workers })
+  const manager = new CacheManager()
   t.teardown(async () => {
     await manager.close()
     await fixture.image.close()

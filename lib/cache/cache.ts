@@ -2,7 +2,7 @@
  * The chunk cache: chunks in, bytes of a local file out.
  *
  *     RAFS (lane) ── ready? ──> BlobHandle   (a mapped bitmap and a file id: no call, no promise)
- *     RAFS (yard) ── fetch ──> BlobCache ── backend ranges ── chunk Workers: decode, verify, store, set bit
+ *     RAFS (yard) ── fetch ──> BlobCache ── backend ranges ── threads: decode, verify, store ── set bit
  *
  * It knows blobs and chunks, not inodes or images. On disk it is Nydus's `blobcache` (one sparse data file and
  * one chunk map per blob, uncompressed chunks at their uncompressed offsets). Rule: data is written and

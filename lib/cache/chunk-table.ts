@@ -143,6 +143,11 @@ export class ChunkTable {
     return (unit.members.at(-1)?.index ?? this.count) + 1
   }
 
+  /** Number of the last chunk in front of those of `unit`; -1 when there is none. */
+  before(unit: Unit): number {
+    return (unit.members[0]?.index ?? 0) - 1
+  }
+
   #plainUnit(chunk: TableChunk): Unit {
     // Legacy stargz does not tell how long a gzip member is (blobs-and-cache.md §2).
     const stargz = this.#info.compressor === 'gzip' && !this.#v2

@@ -6,20 +6,15 @@ import { CacheManager } from './manager.js'
 import { Gate, TestBackend } from './testing/backend.js'
 import { bytesOf, cacheConfig, expectedDigest, firstBlob, openFixture } from './testing/fixtures.js'
 import { digestOf } from '../base/digest.js'
-import { WorkerPool } from './worker-pool.js'
 
 const fixture = await openFixture('v6-lz4-64k')
-const workers = new WorkerPool({ size: 1 })
-t.teardown(async () => {
-  await fixture.image.close()
-  await workers.close()
-})
+t.teardown(() => fixture.image.close())
 
 async function rig(t: Test) {
   const { info, wants } = firstBlob(fixture)
   const workDir = t.testdir()
   const backend = new TestBackend(fixture.dir)
-  const manager = new CacheManager({ workers })
+  const manager = new CacheManager()
   t.teardown(() => manager.close())
   const blob = await manager.open(info, backend, cacheConfig(workDir), { amplify: 1 << 20 })
   await blob.prepare()
@@ -59,30 +54,4 @@ t.test('an answer that breaks off: what was whole stays, the rest is asked for a
   await blob.fetch([second])
   t.ok(blob.isReady(second.index))
   t.equal(backend.asked.length, 2)
-})
-
-t.test('a Worker takes what nobody waits for last', async t => {
-  const order: string[] = []
-  const run = (name: string, wanted?: () => boolean): Promise<unknown> => {
-    const job = {
-      kind: 'recheck',
-      coding: { compressor: 'none', digester: 'sha256' },
-      fd: 0,
-      members: [],
-    } as const
-    const make = () => {
-      order.push(name)
-      return job
-    }
-    return workers.run(make, [], wanted && { wanted })
-  }
-  let promoted = false
-  await Promise.all([
-    run('at once'),
-    run('read-ahead', () => false),
-    run('promoted', () => promoted),
-    run('urgent').then(() => (promoted = true)),
-    run('urgent, too'),
-  ])
-  t.strictSame(order, ['at once', 'urgent', 'urgent, too', 'promoted', 'read-ahead'])
 })

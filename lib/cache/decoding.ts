@@ -1,14 +1,15 @@
 /**
- * One request's bytes on their way through the chunk Workers.
+ * One request's bytes on their way through the threads that decode.
  *
- *     bytes arrive ── units that a guest waits for, as soon as they are whole ──> Worker ──> waiters
- *     all are there ── what else a guest waits for ──> Worker, then the rest, when nothing more urgent is to do
+ *     bytes arrive ── units that a guest waits for, as soon as they are whole ──> thread ──> waiters
+ *     all are there ── the rest, a little at a time, when no thread has anything more urgent to do
+ *     a guest asks for one of the rest ── that goes ahead of the others
  */
 import { NydusError } from '../base/errors.js'
 import type { BlobStore } from './blob-store.js'
-import type { CacheServices } from './services.js'
+import type { Bad, MemberPlace, UnitPlace } from './decoder.js'
 import type { Job, Outcome } from './job.js'
-import type { ChunkJob, MemberResult, MemberTask, UnitTask, WorkerReply } from './worker-protocol.js'
+import type { CacheServices } from './services.js'
 
 /** Bytes of a blob from `start` on, at the front of `buffer`. */
 export interface Stored {
@@ -23,6 +24,11 @@ export interface DecodingContext {
   readonly digestOf: (index: number) => Uint8Array | undefined
 }
 
+/** Units that nobody waits for, handed over in one turn of the event loop: what a guest waits for comes in between. */
+const AT_ONCE = 64
+
+const ALL_WELL: Outcome = { bad: new Map() }
+
 function isUrgent(job: Job): boolean {
   return job.waiters > 0 && job.priority === 'demand'
 }
@@ -30,107 +36,105 @@ function isUrgent(job: Job): boolean {
 export class Decoding {
   readonly #context: DecodingContext
   readonly #stored: Stored
-  /** Jobs that no Worker has yet. */
-  readonly #left: Set<Job>
-  /** Blob offset up to which bytes have come. */
-  #arrived = 0
-  #early: Promise<void> | undefined
+  /** In the order of their offsets. */
+  readonly #jobs: readonly Job[]
+  /** Jobs in front of this one are whole. */
+  #whole = 0
+  /** Jobs in front of this one have been handed over, whether somebody waited or not. */
+  #next = 0
+  /** Jobs that were handed over, and the numbers of their units. */
+  readonly #given = new Map<Job, number>()
+  #left: number
+  #failure: { readonly error: unknown } | undefined
+  #resolve: () => void = () => {}
+  readonly #ended = new Promise<void>(resolve => {
+    this.#resolve = resolve
+  })
 
   constructor(jobs: readonly Job[], stored: Stored, context: DecodingContext) {
     this.#context = context
     this.#stored = stored
-    this.#left = new Set(jobs)
+    this.#jobs = jobs.toSorted((a, b) => a.offset - b.offset)
+    this.#left = jobs.length
+    for (const job of jobs) job.onWanted = () => this.#want(job)
   }
 
   /** `count` bytes at the front of the buffer are there, and more will come. */
   arrived(count: number): void {
-    this.#arrived = this.#stored.start + count
-    // What comes with the last bytes goes the usual way: nothing has to be copied for it.
-    if (this.#early !== undefined || this.#arrived >= this.#stored.end) return
-    const whole = [...this.#left].filter(job => isUrgent(job) && job.offset + job.size <= this.#arrived)
-    if (whole.length > 0)
-      this.#early = this.#decodeCopy(whole).finally(() => {
-        this.#early = undefined
-        this.arrived(this.#arrived - this.#stored.start)
-      })
+    this.#take(this.#stored.start + count)
   }
 
   /** All bytes are there. Resolves when every job has ended, one way or the other. */
   async finish(): Promise<void> {
-    this.#arrived = this.#stored.end
-    await Promise.all([this.#early, this.#decodeRest()])
+    this.#take(Infinity)
+    this.#goOn()
+    await this.#ended
+    this.#context.services.buffers.give(this.#stored.buffer)
   }
 
   /** No more bytes will come. Resolves when nothing is under way. */
   async fail(error: unknown): Promise<void> {
-    this.#arrived = this.#stored.end
-    this.#failAll([...this.#left], error)
-    this.#left.clear()
-    await this.#early
+    this.#failure = { error }
+    for (const job of this.#jobs) if (!this.#given.has(job)) this.#fail(job, error)
+    await this.#ended
+    this.#context.services.buffers.give(this.#stored.buffer)
   }
 
-  /** The buffer is still being filled; it cannot be given away. */
-  async #decodeCopy(jobs: readonly Job[]): Promise<void> {
-    const { buffer, start } = this.#stored
-    const from = Math.min(...jobs.map(job => job.offset))
-    const to = Math.max(...jobs.map(job => job.offset + job.size))
-    const copy = this.#context.services.buffers.take(to - from)
-    new Uint8Array(copy).set(new Uint8Array(buffer, from - start, to - from))
-    this.#giveBack(await this.#decode(jobs, { buffer: copy, start: from, end: to }, false))
+  /** What ends at or before `end` is whole. */
+  #take(end: number): void {
+    const from = this.#whole
+    for (let job = this.#jobs[this.#whole]; job !== undefined && job.offset + job.size <= end;)
+      job = this.#jobs[++this.#whole]
+    this.#give(this.#jobs.slice(from, this.#whole).filter(isUrgent), true)
   }
 
-  async #decodeRest(): Promise<void> {
-    let { buffer }: { buffer: ArrayBuffer | undefined } = this.#stored
-    const urgent = [...this.#left].filter(isUrgent)
-    if (urgent.length > 0) buffer = await this.#decode(urgent, this.#stored, false)
-    const rest = [...this.#left]
-    if (rest.length > 0 && buffer !== undefined)
-      buffer = await this.#decode(rest, { ...this.#stored, buffer }, true)
-    else this.#failAll(rest, new NydusError('CACHE_WORKER_DIED', 'EIO', 'a chunk Worker died with the bytes'))
-    this.#giveBack(buffer)
+  /** Somebody has begun to wait for `job`, or has become a guest who does. */
+  #want(job: Job): void {
+    if (!isUrgent(job)) return
+    const id = this.#given.get(job)
+    if (id !== undefined) this.#context.services.decoder.promote(id)
+    else if (this.#failure === undefined && this.#jobs.indexOf(job) < this.#whole) this.#give([job], true)
   }
 
-  #giveBack(buffer: ArrayBuffer | undefined): void {
-    if (buffer !== undefined) this.#context.services.buffers.give(buffer)
-  }
-
-  #failAll(jobs: readonly Job[], error: unknown): void {
-    for (const job of jobs) this.#context.store.end(job, () => job.fail(error))
-  }
-
-  /** Never rejects: what fails fails the jobs. Returns the buffer, unless it was lost with a Worker. */
-  async #decode(jobs: readonly Job[], stored: Stored, later: boolean): Promise<ArrayBuffer | undefined> {
-    for (const job of jobs) this.#left.delete(job)
-    let ordered: readonly Job[] = []
-    let members: (readonly number[])[] = []
-    // Made when its turn has come: by then a guest may wait for other units.
-    const make = (): ChunkJob => {
-      const urgent = jobs.filter(isUrgent)
-      ordered = [...urgent, ...jobs.filter(job => !urgent.includes(job))]
-      for (const job of ordered) job.validate = this.#context.store.validates
-      members = ordered.map(job => this.#membersOf(job))
-      const units = ordered.map((job, i) => this.#task(job, members[i] ?? [], stored))
-      const { coding } = this.#context.store
-      return { kind: 'chunks', coding, buffer: stored.buffer, urgent: urgent.length, units }
+  #goOn(): void {
+    const more: Job[] = []
+    for (; this.#next < this.#jobs.length && more.length < AT_ONCE; this.#next++) {
+      const job = this.#jobs[this.#next]
+      if (job !== undefined && !this.#given.has(job)) more.push(job)
     }
-    const settle = (reply: WorkerReply): void => {
-      for (const [i, results] of (reply.results ?? []).entries()) {
-        const at = (reply.first ?? 0) + i
-        const job = ordered[at]
-        if (job !== undefined) this.#settle(job, members[at] ?? [], results)
-      }
-    }
-    try {
-      const reply = await this.#context.services.workers.run(make, [stored.buffer], {
-        onPart: settle,
-        ...(later && { wanted: () => jobs.some(isUrgent) }),
+    if (more.length === 0) return
+    // Not before the answers of threads that are there by now.
+    setImmediate(() => {
+      this.#give(more, false)
+      this.#goOn()
+    })
+  }
+
+  #give(jobs: readonly Job[], urgent: boolean): void {
+    const { store, services } = this.#context
+    const batch = services.decoder.batch(store.coding, new Uint8Array(this.#stored.buffer))
+    for (const job of jobs) {
+      if (this.#given.has(job)) continue
+      job.validate = store.validates
+      const members = this.#membersOf(job)
+      const id = batch.add(this.#place(job), this.#tasks(job, members), (bad, error) => {
+        if (error === undefined) this.#settle(job, members, bad)
+        else this.#fail(job, error)
       })
-      settle(reply)
-      return reply.buffer
-    } catch (error) {
-      this.#failAll(jobs, error)
-      return undefined
+      this.#given.set(job, id)
     }
+    if (batch.records.length > 0) batch.submit(urgent)
+  }
+
+  #fail(job: Job, error: unknown): void {
+    this.#end(job, () => job.fail(error))
+  }
+
+  #end(job: Job, settle: () => void): void {
+    job.onWanted = undefined
+    this.#context.store.end(job, settle)
+    this.#left--
+    if (this.#left === 0) this.#resolve()
   }
 
   /** Members to check (and store): with validation only those of which it is known what they must be. */
@@ -150,43 +154,49 @@ export class Decoding {
     return job.wanted.get(at) ?? (index < 0 ? undefined : this.#context.digestOf(index))
   }
 
-  #task(job: Job, members: readonly number[], stored: Stored): UnitTask {
-    const { unit, entry } = job
-    const { store, services } = this.#context
-    const tasks = members.flatMap((at): MemberTask[] => {
-      const member = unit.members[at]
+  #tasks(job: Job, members: readonly number[]): MemberPlace[] {
+    return members.flatMap((at): MemberPlace[] => {
+      const member = job.unit.members[at]
       if (member === undefined) return []
-      // A CRC is enough where nobody asked for validation. Digests are copied: they may be views of a mapping.
-      const digest = job.validate || member.crc32 === undefined ? this.#digest(job, at)?.slice() : undefined
+      // A CRC is enough where nobody asked for validation.
+      const digest = job.validate || member.crc32 === undefined ? this.#digest(job, at) : undefined
       return [
         {
           at: member.at,
           size: member.size,
           ...(digest !== undefined && { digest }),
           ...(member.crc32 !== undefined && { crc32: member.crc32 }),
-          ...(entry === undefined && { position: member.uncompressedOffset }),
+          ...(job.entry === undefined && { position: member.uncompressedOffset }),
         },
       ]
     })
+  }
+
+  #place({ unit, entry }: Job): UnitPlace {
+    const { store, services } = this.#context
+    const { start, end } = this.#stored
     return {
-      start: unit.offset - stored.start,
-      size: Math.min(unit.size, stored.end - unit.offset),
+      start: unit.offset - start,
+      size: Math.min(unit.size, end - unit.offset),
       compressed: unit.compressed,
       encrypted: unit.encrypted,
       outputSize: unit.outputSize,
       ...(unit.zran !== undefined && { zran: unit.zran }),
-      members: tasks,
       fd: entry === undefined ? store.data : services.pool.file.fd,
       ...(entry !== undefined && { position: entry.offset }),
     }
   }
 
-  #settle(job: Job, members: readonly number[], results: readonly MemberResult[]): void {
+  #settle(job: Job, members: readonly number[], found: ReadonlyMap<number, Bad>): void {
     const { store } = this.#context
+    if (found.size === 0 && job.entry === undefined) {
+      for (const at of members) store.stored(job.unit, at, job.validate)
+      return this.#end(job, () => job.succeed(ALL_WELL))
+    }
     const bad = new Map<number, NydusError>()
     const unverified = new Set<number>()
     for (const [i, at] of members.entries()) {
-      const result = results[i]
+      const result = found.get(i)
       if (result !== undefined) bad.set(at, store.failure(job.unit, at, result))
       else if (job.entry === undefined) store.stored(job.unit, at, job.validate)
       else if (job.validate && !job.wanted.has(at) && this.#digest(job, at) === undefined) unverified.add(at)
@@ -196,6 +206,6 @@ export class Decoding {
       job.entry.validated = job.validate
     }
     const outcome: Outcome = { bad, ...(job.entry !== undefined && { entry: job.entry }) }
-    store.end(job, () => job.succeed(outcome))
+    this.#end(job, () => job.succeed(outcome))
   }
 }

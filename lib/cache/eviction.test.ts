@@ -7,10 +7,6 @@ import type { BlobCache, ChunkWant, Readers } from './cache.js'
 import { CacheManager } from './manager.js'
 import { TestBackend } from './testing/backend.js'
 import { cacheConfig, expectedDigest, firstBlob, openFixture } from './testing/fixtures.js'
-import { WorkerPool } from './worker-pool.js'
-
-const workers = new WorkerPool({ size: 1 })
-t.teardown(() => workers.close())
 
 interface Setup {
   readonly blob: BlobCache
@@ -31,7 +27,7 @@ async function setUp(t: Test, readers: Readers): Promise<Setup> {
   const fixture = await openFixture('v6-lz4-64k')
   const { info, wants } = firstBlob(fixture)
   const workDir = t.testdir()
-  const manager = new CacheManager({ workers, readers })
+  const manager = new CacheManager({ readers })
   t.teardown(async () => {
     await manager.close()
     await fixture.image.close()

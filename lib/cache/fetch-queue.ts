@@ -28,10 +28,8 @@ export interface Queued {
 export interface QueueLane {
   /** Bytes between two wanted units that are read and thrown away rather than asked for separately. */
   readonly maxGap: number
-  /** Units that may come along behind the last job of a demand request, within `room` bytes. */
-  riders(last: Queued, room: number): readonly Queued[]
-  /** Up to how many bytes a demand request is filled with riders. */
-  readonly amplify: number
+  /** Units that come along with a demand request for those from `first` to `last`. */
+  riders(first: Queued, last: Queued): readonly Queued[]
   /** Prefetch requests at once. */
   readonly prefetchRequests: number
   /**
@@ -236,10 +234,7 @@ export class FetchQueue {
     const first = jobs[0]
     const last = jobs.at(-1)
     if (first === undefined || last === undefined) return
-    const end = jobs.reduce((max, job) => Math.max(max, job.offset + job.size), 0)
-    const room = lane.amplify - (end - first.offset)
-    if (room <= 0) return
-    for (const rider of lane.riders(last, room)) {
+    for (const rider of lane.riders(first, last)) {
       this.#demand.delete(rider)
       this.#prefetch.delete(rider)
       jobs.push(rider)

@@ -1,7 +1,7 @@
 /**
  * One fetch: from chunks wanted to chunks there. Joins what is on its way, starts what is missing, and tries again
  * where another way is left: the temporary pool when the cache's disk refuses, its own backend when another
- * user's failed, a fresh read when bytes were wrong, a new Worker when one died.
+ * user's failed, a fresh read when bytes were wrong.
  */
 import type { Priority } from '../backend/backend.js'
 import { untilAborted } from '../base/abort.js'
@@ -55,8 +55,6 @@ export class FetchRun {
   /** Keys of units whose bytes were wrong once. */
   readonly #fresh = new Set<number>()
   #round = 0
-  /** Round in which Workers died; another one is not forgiven. */
-  #workersDied: number | undefined
   #backendBytes = 0
   #released = false
 
@@ -161,27 +159,11 @@ export class FetchRun {
       else missing.push(i)
     }
     if (stored.length === 0) return missing
-    const members = stored.flatMap(i => {
-      const want = this.#wants[i]
-      if (want === undefined) return []
-      const unit = this.#store.unitOf(want)
-      const member = unit.members[this.#store.memberAt(unit, want)]
-      const digest = digestOf(want) ?? this.#options.lane.digestOf(want.index)
-      return [
-        {
-          position: want.uncompressedOffset,
-          size: want.uncompressedSize,
-          ...(digest !== undefined && { digest: digest.slice() }),
-          ...(member?.crc32 !== undefined && { crc32: member.crc32 }),
-        },
-      ]
-    })
-    const job = { kind: 'recheck', coding: this.#store.coding, fd: this.#store.data, members } as const
-    const reply = await untilAborted(this.#options.services.workers.run(job, []), this.#options.signal)
-    for (const [k, i] of stored.entries()) {
+    const damaged = await untilAborted(this.#check(stored), this.#options.signal)
+    for (const i of stored) {
       const want = this.#wants[i]
       if (want === undefined) continue
-      if (reply.results?.[0]?.[k] === undefined) readiness.confirm(this.#store.keyOf(want))
+      if (!damaged.has(i)) readiness.confirm(this.#store.keyOf(want))
       else {
         readiness.remove(this.#store.keyOf(want))
         this.#options.metrics.damaged++
@@ -189,6 +171,35 @@ export class FetchRun {
       }
     }
     return missing
+  }
+
+  /** Which of these wants lie damaged in the data file. */
+  #check(stored: readonly number[]): Promise<ReadonlySet<number>> {
+    const damaged = new Set<number>()
+    const batch = this.#options.services.decoder.batch(this.#store.coding)
+    return new Promise((resolve, reject) => {
+      let left = stored.length
+      for (const i of stored) {
+        const want = this.#wants[i]
+        if (want === undefined) continue
+        const unit = this.#store.unitOf(want)
+        const crc32 = unit.members[this.#store.memberAt(unit, want)]?.crc32
+        const digest = digestOf(want) ?? this.#options.lane.digestOf(want.index)
+        const size = want.uncompressedSize
+        const member = { at: 0, size, ...(digest && { digest }), ...(crc32 !== undefined && { crc32 }) }
+        const plain = { compressed: false, encrypted: false, outputSize: size, fromFile: true } as const
+        batch.add(
+          { ...plain, start: want.uncompressedOffset, size, fd: this.#store.data },
+          [member],
+          (bad, error) => {
+            if (error !== undefined) return reject(error)
+            if (bad.size > 0) damaged.add(i)
+            if (--left === 0) resolve(damaged)
+          },
+        )
+      }
+      batch.submit(true)
+    })
   }
 
   #group(open: readonly number[]): Group[] {
@@ -316,10 +327,6 @@ export class FetchRun {
       if (this.#fresh.has(group.key) || this.#options.priority === 'prefetch') return false
       this.#fresh.add(group.key)
       return true
-    }
-    if (error.code === 'CACHE_WORKER_DIED') {
-      this.#workersDied ??= this.#round
-      return this.#workersDied === this.#round
     }
     if (job === undefined || error.code === 'CACHE_BUSY') return false
     return (

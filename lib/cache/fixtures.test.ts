@@ -2,10 +2,6 @@ import t from 'tap'
 import { openLocalfs } from '../backend/localfs.js'
 import { CacheManager } from './manager.js'
 import { cacheConfig, FIXTURES, openFixture, wrongChunks } from './testing/fixtures.js'
-import { WorkerPool } from './worker-pool.js'
-
-const workers = new WorkerPool({ size: 1 })
-t.teardown(() => workers.close())
 
 for (const name of FIXTURES)
   t.test(`every chunk of ${name} is what its digest says`, async t => {
@@ -15,7 +11,7 @@ for (const name of FIXTURES)
       localfs: { dir: fixture.dir, blob_file: '', alt_dirs: [] },
     })
     const workDir = t.testdir()
-    const manager = new CacheManager({ workers })
+    const manager = new CacheManager()
     t.teardown(() => manager.close())
     for (const [i, info] of fixture.image.blobs.entries()) {
       const blob = await manager.open(info, backend, cacheConfig(workDir))

@@ -1,4 +1,4 @@
-/** Processes that are killed or share a folder, disks that are full or read-only, Workers that die. */
+/** Processes that are killed or share a folder, disks that are full or read-only. */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, rmdirSync, rmSync } from 'node:fs'
@@ -15,11 +15,8 @@ import { CacheManager } from './manager.js'
 import { TestBackend } from './testing/backend.js'
 import { cacheConfig, firstBlob, openFixture, wrongChunks, type FixtureName } from './testing/fixtures.js'
 import { transpileLib } from './testing/transpile.js'
-import { WorkerPool } from './worker-pool.js'
 
 const FILLER = transpileLib(t.testdir(), fileURLToPath(new URL('./testing/filler.ts', import.meta.url)))
-const workers = new WorkerPool({ size: 1 })
-t.teardown(() => workers.close())
 
 function filler(fixture: FixtureName, workDir: string, seed: number): ChildProcess {
   return spawn(process.execPath, [FILLER, fixture, workDir, String(seed)], {
@@ -39,7 +36,7 @@ async function wrongReady(
   const { info, wants } = firstBlob(fixture)
   const backend = new TestBackend(fixture.dir)
   backend.break()
-  const manager = new CacheManager({ workers })
+  const manager = new CacheManager()
   const blob = await manager.open(info, backend, cacheConfig(workDir))
   const ready = wants.filter(want => blob.isReady(want.index))
   const wrong = await wrongChunks(blob, ready, workDir)
@@ -91,7 +88,7 @@ t.test('two daemons fill one folder at once: both right, and a third asks for no
   )
   for (const result of results) t.match(result, /^done 0 /)
   const backend = new TestBackend(fixture.dir)
-  const manager = new CacheManager({ workers })
+  const manager = new CacheManager()
   const blob = await manager.open(info, backend, cacheConfig(workDir))
   t.same(await wrongChunks(blob, wants, workDir), [])
   t.equal(backend.asked.length, 0)
@@ -104,7 +101,7 @@ t.test('what another daemon stores while we run is seen', async t => {
   const workDir = t.testdir()
   const { info, wants } = firstBlob(fixture)
   const ours = new TestBackend(fixture.dir)
-  const [one, two] = [new CacheManager({ workers }), new CacheManager({ workers })]
+  const [one, two] = [new CacheManager(), new CacheManager()]
   const blob = await one.open(info, ours, cacheConfig(workDir))
   const other = await two.open(info, new TestBackend(fixture.dir), cacheConfig(workDir))
   await other.fetch(wants)
@@ -143,7 +140,7 @@ async function onDisk(t: Test, fixtureName: FixtureName, workDir: string): Promi
   const warnings: string[] = []
   const log: Log = { ...silentLog, warn: (_fields, message) => void warnings.push(message) }
   const clock = new ManualClock()
-  const manager = new CacheManager({ workers, log, clock })
+  const manager = new CacheManager({ log, clock })
   t.teardown(async () => {
     await manager.close()
     await fixture.image.close()
@@ -202,37 +199,4 @@ t.test('a folder that vanishes while it is used: reads go on', async t => {
   await blob.close()
   const again = await onDisk(t, 'v6-batch', workDir)
   t.same(await wrongChunks(again.blob, again.wants, workDir), [], 'the next mount makes the folder again')
-})
-
-async function withMortalWorkers(
-  t: Test,
-): Promise<{ blob: BlobCache; backend: TestBackend; disk: Disk['wants']; workDir: string }> {
-  const pool = new WorkerPool({ size: 1, entry: new URL('./testing/mortal-worker.ts', import.meta.url) })
-  const fixture = await openFixture('v5-lz4-blake3')
-  const manager = new CacheManager({ workers: pool })
-  t.teardown(async () => {
-    await manager.close()
-    await pool.close()
-    await fixture.image.close()
-  })
-  const { info, wants } = firstBlob(fixture)
-  const backend = new TestBackend(fixture.dir)
-  const workDir = join(t.testdirName, 'cache')
-  const blob = await manager.open(info, backend, cacheConfig(workDir))
-  return { blob, backend, disk: wants, workDir }
-}
-
-t.test('a Worker that dies: its jobs are done again, once', async t => {
-  const dir = t.testdir()
-  process.env['NYDUS_TEST_DEATH'] = join(dir, 'died')
-  const { blob, disk, workDir } = await withMortalWorkers(t)
-  t.same(await wrongChunks(blob, disk, workDir), [])
-})
-
-t.test('Workers that always die: an error, not a loop', async t => {
-  t.testdir()
-  process.env['NYDUS_TEST_DEATH'] = 'always'
-  const { blob, backend, disk } = await withMortalWorkers(t)
-  await t.rejects(blob.fetch(disk.slice(0, 1)), { code: 'CACHE_WORKER_DIED', errno: 'EIO' })
-  t.equal(backend.asked.length, 2, 'tried twice')
 })

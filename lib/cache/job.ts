@@ -8,13 +8,15 @@ import type { Queued } from './fetch-queue.js'
 import type { PoolEntry } from './temp-pool.js'
 import type { Unit } from './unit.js'
 
-/** How a job ended, as far as the backend and the Workers are concerned. */
+/** How a job ended, as far as the backend and the threads that decode are concerned. */
 export interface Outcome {
   /** Members (positions in `unit.members`) that are not there, and why. */
   readonly bad: ReadonlyMap<number, NydusError>
   /** Where the unit's output is, pinned for the receiver; undefined: members are in the data file. */
   readonly entry?: PoolEntry
 }
+
+const NOBODY: ReadonlyMap<number, Uint8Array | undefined> = new Map()
 
 interface Waiter {
   readonly resolve: (outcome: Outcome) => void
@@ -46,9 +48,12 @@ export class Job implements Queued {
   validate = false
   /** Its waiters have heard of its end. */
   ended = false
+  /** Told when somebody begins to wait, while the job is decoded. */
+  onWanted: (() => void) | undefined
   /** Members that somebody asked for, with the digest that they must have. */
-  readonly wanted = new Map<number, Uint8Array | undefined>()
-  readonly #waiters = new Set<Waiter>()
+  #wanted: Map<number, Uint8Array | undefined> | undefined
+  // Most jobs are riders, of which there are hundreds in a request and for which nobody ever waits.
+  #waiters: Set<Waiter> | undefined
 
   constructor(lane: BlobLane, unit: Unit, options: JobOptions) {
     this.lane = lane
@@ -63,19 +68,25 @@ export class Job implements Queued {
   }
 
   get waiters(): number {
-    return this.#waiters.size
+    return this.#waiters?.size ?? 0
+  }
+
+  get wanted(): ReadonlyMap<number, Uint8Array | undefined> {
+    return this.#wanted ?? NOBODY
   }
 
   /** Asks for a member. The first digest that is given counts. */
   want(member: number, digest: Uint8Array | undefined): void {
-    if (this.wanted.get(member) === undefined) this.wanted.set(member, digest)
+    this.#wanted ??= new Map()
+    if (this.#wanted.get(member) === undefined) this.#wanted.set(member, digest)
   }
 
   /** Waits for the end, or until `signal` is aborted: then `onAbandoned` is told if nobody else waits. */
   wait(signal: AbortSignal, onAbandoned: (job: Job) => void): Promise<Outcome> {
+    const waiters = (this.#waiters ??= new Set())
     return new Promise((resolve, reject) => {
       const settle = (): void => {
-        this.#waiters.delete(waiter)
+        waiters.delete(waiter)
         signal.removeEventListener('abort', abort)
       }
       const waiter: Waiter = {
@@ -91,19 +102,20 @@ export class Job implements Queued {
       }
       const abort = (): void => {
         waiter.reject(signal.reason)
-        if (this.#waiters.size === 0) onAbandoned(this)
+        if (waiters.size === 0) onAbandoned(this)
       }
-      this.#waiters.add(waiter)
+      waiters.add(waiter)
       signal.addEventListener('abort', abort)
       if (signal.aborted) abort()
+      else this.onWanted?.()
     })
   }
 
   succeed(outcome: Outcome): void {
-    for (const waiter of [...this.#waiters]) waiter.resolve(outcome)
+    for (const waiter of [...(this.#waiters ?? [])]) waiter.resolve(outcome)
   }
 
   fail(error: unknown): void {
-    for (const waiter of [...this.#waiters]) waiter.reject(error)
+    for (const waiter of [...(this.#waiters ?? [])]) waiter.reject(error)
   }
 }

@@ -2,7 +2,7 @@
  * The chunk cache of a daemon: hands out blobs, and shares what can be shared between their users.
  *
  *     CacheManager ── BlobStore per (work_dir, blob) ── OpenBlob per user
- *          └── chunk Workers, temporary pool, one queue per backend
+ *          └── threads that decode, temporary pool, one queue per backend
  *
  * Opening asks no backend for anything: an image can be mounted while its registry is slow or down.
  */
@@ -18,20 +18,18 @@ import { BlobStore } from './blob-store.js'
 import { Buffers } from './buffers.js'
 import type { BlobCache, BlobInfo, CacheConfig, OpenOptions, Readers } from './cache.js'
 import { CacheFolder } from './cache-folder.js'
+import { Decoder } from './decoder.js'
 import { DEFAULT_LIMITS, FetchQueue, type QueueLimits } from './fetch-queue.js'
 import { BlobCacheMetrics } from './metrics.js'
 import { OpenBlob } from './open-blob.js'
 import type { CacheServices } from './services.js'
 import { TempPool } from './temp-pool.js'
-import { WorkerPool } from './worker-pool.js'
 
 export interface CacheManagerOptions {
   readonly log?: Log
   readonly clock?: Clock
   /** Bytes of temporary room for blobs without a usable cache folder. */
   readonly poolBytes?: number
-  /** Chunk Workers that outlive the manager; without them it has its own. */
-  readonly workers?: WorkerPool
   readonly limits?: QueueLimits
   /** Without them nobody reads data files but by `fetch`. */
   readonly readers?: Readers
@@ -57,7 +55,6 @@ const SHAPE = [
 
 export class CacheManager {
   readonly #services: CacheServices
-  readonly #ownWorkers: boolean
   readonly #limits: QueueLimits
   readonly #readers: Readers
   /** Those whose size is limited, by path. */
@@ -72,19 +69,13 @@ export class CacheManager {
   constructor(options: CacheManagerOptions = {}) {
     this.#limits = options.limits ?? DEFAULT_LIMITS
     this.#readers = options.readers ?? NO_READERS
-    this.#ownWorkers = options.workers === undefined
     this.#services = {
-      workers: options.workers ?? new WorkerPool(),
+      decoder: new Decoder(),
       pool: new TempPool(options.poolBytes),
       buffers: new Buffers(),
       log: options.log ?? silentLog,
       clock: options.clock ?? systemClock,
     }
-  }
-
-  /** Starts a Worker for the first chunks that will be wanted: it takes longer than all else that a mount does. */
-  warm(): void {
-    this.#services.workers.warm()
   }
 
   /**
@@ -103,7 +94,6 @@ export class CacheManager {
     const { key, shared } = await this.#share(info, dir, config)
     try {
       const store = await shared.store
-      this.#services.workers.warm()
       if (config.validate) store.startValidating()
       if (store.dir !== undefined)
         this.#limit(store, store.dir, config.filecache?.size_limit ?? 0, options.chunks)
@@ -144,10 +134,10 @@ export class CacheManager {
     return this.#services.pool.used
   }
 
-  /** Closes what is still open; ends the Workers. */
+  /** Closes what is still open; ends the threads. */
   async close(): Promise<void> {
     await Promise.all([...this.#open].map(blob => blob.close()))
-    if (this.#ownWorkers) await this.#services.workers.close()
+    this.#services.decoder.close()
     this.#services.pool.close()
   }
 

@@ -6,10 +6,6 @@ import { BlobCacheMetrics } from './metrics.js'
 import { prefetch } from './prefetch.js'
 import { Gate, TestBackend } from './testing/backend.js'
 import { cacheConfig, firstBlob, openFixture, wrongChunks } from './testing/fixtures.js'
-import { WorkerPool } from './worker-pool.js'
-
-const workers = new WorkerPool({ size: 1 })
-t.teardown(() => workers.close())
 
 const CONFIG: PrefetchConfig = {
   enable: true,
@@ -34,7 +30,7 @@ async function setUp(t: Test, workDir: string | null = t.testdir()): Promise<Set
   const fixture = await openFixture('v6-lz4-64k')
   const { info, wants } = firstBlob(fixture)
   const backend = new TestBackend(fixture.dir)
-  const manager = new CacheManager({ workers })
+  const manager = new CacheManager()
   t.teardown(async () => {
     await manager.close()
     await fixture.image.close()

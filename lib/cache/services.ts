@@ -2,11 +2,11 @@
 import type { Clock } from '../base/clock.js'
 import type { Log } from '../base/log.js'
 import type { Buffers } from './buffers.js'
+import type { Decoder } from './decoder.js'
 import type { TempPool } from './temp-pool.js'
-import type { WorkerPool } from './worker-pool.js'
 
 export interface CacheServices {
-  readonly workers: WorkerPool
+  readonly decoder: Decoder
   readonly pool: TempPool
   readonly buffers: Buffers
   readonly log: Log

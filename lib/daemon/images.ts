@@ -1,5 +1,5 @@
 /**
- * Opens images. Everything that only images need (cache, Workers, RAFS, backends, configuration's zod) is loaded with
+ * Opens images. Everything that only images need (cache, RAFS, backends, configuration's zod) is loaded with
  * the first of them, not at the start: half of the start would be spent on it, and who starts a daemon waits for the
  * API socket.
  */
@@ -31,7 +31,7 @@ export class Images {
     this.#readers = readers
   }
 
-  /** Loads the code and starts a chunk Worker, for a mount that will come. */
+  /** Loads the code for a mount that will come. */
   async preload(): Promise<void> {
     await Promise.all([this.#load(), import('./config.js')])
   }
@@ -60,7 +60,6 @@ export class Images {
     this.#loading ??= Promise.all([import('../cache/manager.js'), import('./instance.js')]).then(
       ([{ CacheManager }, { Instance }]) => {
         this.#cache = new CacheManager({ log: this.#log, readers: this.#readers })
-        this.#cache.warm()
         return { cache: this.#cache, Instance }
       },
     )

@@ -1,7 +1,7 @@
 /** Gives back what only the start needed: the pages of Node's own code that nobody has used since. */
 import type { Log } from '../base/log.js'
 
-/** After the last mount: what it still brings (Workers, compilation, the first requests) is over by then. */
+/** After the last mount: what it still brings (compilation, the first requests) is over by then. */
 const SETTLED_MS = 10_000
 
 export class ProgramPages {

@@ -86,7 +86,7 @@ export async function startServices(context: ServicesContext): Promise<void> {
 
   lanes.boot()
   ends.add(() => lanes.stop())
-  // So that the first chunk Worker, too, starts while the configuration is read.
+  // While lanes start.
   if (options.bootstrap !== undefined) await images.preload()
 
   // Before the lanes serve: a guest that is there already must not see an empty root first.

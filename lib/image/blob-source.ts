@@ -3,10 +3,11 @@
  * to be read and decoded for it. The chunk table of a v6 blob is fetched at the first question.
  */
 import type { BlobReader, Backend, ReadOptions } from '../backend/backend.js'
-import { explain, NydusError } from '../base/errors.js'
+import { NydusError } from '../base/errors.js'
 import { BLOB_FEATURE, type BlobInfo, type ChunkWant } from '../cache/cache.js'
 import { ChunkTable, metaFileSize } from '../cache/chunk-table.js'
-import { decodeUnit, decrypt, mismatch, type Coding } from '../cache/decode.js'
+import type { Coding, UnitCoding } from '../cache/coding.js'
+import { decodeHere } from '../cache/decoder.js'
 import { CiHeaderV6 } from '../cache/layout.js'
 import { recordUnit } from '../cache/loose-units.js'
 import type { Unit } from '../cache/unit.js'
@@ -72,39 +73,39 @@ export class BlobSource {
     const { ci } = this.info
     const encrypted = (this.info.features & BLOB_FEATURE.ENCRYPTED) !== 0
     const out = new Uint8Array(metaFileSize(this.info))
-    try {
-      const unit = {
-        compressed: ci.compressor !== 'none',
-        encrypted,
-        outputSize: ci.uncompressedSize,
-      }
-      const coding = { ...this.#coding, compressor: ci.compressor }
-      const table = stored.subarray(0, ci.compressedSize)
-      out.set(decodeUnit(coding, unit, table, new Uint8Array(ci.uncompressedSize)))
-      const header = stored.subarray(ci.compressedSize)
-      out.set(encrypted ? decrypt(this.#coding, header) : header, out.length - CiHeaderV6.size)
-      return out
-    } catch (error) {
-      throw new NydusError(
-        'CACHE_BAD_META',
-        'EIO',
-        `blob ${this.info.id}: its chunk table (${ci.compressedSize} bytes at ${ci.offset}) does not decode: ${explain(error)}`,
-        { cause: error },
-      )
+    const table = {
+      compressed: ci.compressor !== 'none',
+      encrypted,
+      outputSize: ci.uncompressedSize,
     }
+    const header = { compressed: false, encrypted, outputSize: CiHeaderV6.size }
+    const coding = { ...this.#coding, compressor: ci.compressor }
+    const wrong =
+      wrongWith(coding, table, stored.subarray(0, ci.compressedSize), out) ??
+      wrongWith(
+        coding,
+        header,
+        stored.subarray(ci.compressedSize),
+        out.subarray(out.length - CiHeaderV6.size),
+      )
+    if (wrong === undefined) return out
+    throw new NydusError(
+      'CACHE_BAD_META',
+      'EIO',
+      `blob ${this.info.id}: its chunk table (${ci.compressedSize} bytes at ${ci.offset}) does not decode: ${wrong}`,
+    )
   }
 
-  /** The plain bytes of a unit: memory of its own, unless the unit is stored as it is. */
+  /** The plain bytes of a unit, in memory of their own. */
   decode(unit: Unit, stored: Uint8Array): Uint8Array {
-    try {
-      return decodeUnit(this.#coding, unit, stored, new Uint8Array(unit.outputSize))
-    } catch (error) {
-      throw this.#damaged(`${unit.size} bytes at ${unit.offset} do not decode: ${explain(error)}`, error)
-    }
+    const out = new Uint8Array(unit.outputSize)
+    const wrong = wrongWith(this.#coding, unit, stored, out)
+    if (wrong === undefined) return out
+    throw this.#damaged(`${unit.size} bytes at ${unit.offset} do not decode: ${wrong}`)
   }
 
   /** The chunk's bytes out of its unit's; throws IMAGE_DAMAGED when they are not what the image says. */
-  chunkOf(want: ChunkWant, unit: Unit, plain: Uint8Array): Uint8Array {
+  chunkOf(want: ChunkWant, unit: Unit, output: Uint8Array): Uint8Array {
     // Builders number the chunks of a unit in one run.
     const member = unit.members[want.index - (unit.members[0]?.index ?? 0)]
     if (
@@ -116,12 +117,16 @@ export class BlobSource {
         `chunk ${want.index} has ${want.uncompressedSize} bytes at ${want.uncompressedOffset} for the image, ` +
           'the blob says otherwise: they do not belong together',
       )
-    const bytes = plain.subarray(member.at, member.at + member.size)
+    const bytes = output.subarray(member.at, member.at + member.size)
     const digest = want.digest ?? want.record?.digest
-    const wrong = mismatch(this.info.digester, bytes, {
-      ...(digest === undefined ? {} : { digest }),
-      ...(member.crc32 === undefined ? {} : { crc32: member.crc32 }),
-    })
+    const plain = { compressed: false, encrypted: false, outputSize: bytes.length }
+    const expected = {
+      at: 0,
+      size: bytes.length,
+      ...(digest && { digest }),
+      ...(member.crc32 !== undefined && { crc32: member.crc32 }),
+    }
+    const wrong = decodeHere(this.#coding, plain, [expected], bytes).get(0)?.message
     if (wrong !== undefined) throw this.#damaged(`chunk ${want.index} is damaged: ${wrong}`)
     return bytes
   }
@@ -133,4 +138,14 @@ export class BlobSource {
   close(): Promise<void> {
     return this.reader.close()
   }
+}
+
+/** Puts a unit's plain bytes into `out`; what is wrong with it, if anything is. */
+function wrongWith(
+  coding: Coding,
+  unit: UnitCoding,
+  stored: Uint8Array,
+  out: Uint8Array,
+): string | undefined {
+  return decodeHere(coding, unit, [], stored, out).get(0)?.message
 }
