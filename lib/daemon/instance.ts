@@ -12,9 +12,10 @@ import type { CacheManager } from '../cache/manager.js'
 import type { ImageHandle } from '../rafs/handle.js'
 import { RafsImage } from '../rafs/image.js'
 import type { ColdFetched, ColdPlacement } from '../vfs/cold-reads.js'
-import type { ColdWant, FileNotes } from '../vfs/filesystem.js'
+import type { ColdRead, FileNotes } from '../vfs/filesystem.js'
 import type { NydusConfig } from './config.js'
 import { prefetchImage, prefetchSettings } from './prefetch-image.js'
+import { ReadAhead } from './read-ahead.js'
 import { ReadLatency } from './read-latency.js'
 import type { SettingsStore } from './settings.js'
 import { Stretch } from './stretch.js'
@@ -48,6 +49,7 @@ export class Instance {
   readonly latency = new ReadLatency()
   readonly #context: InstanceContext
   readonly #notes: FileNotes | undefined
+  readonly #readAhead: ReadAhead
   /** Aborted when it is closed. */
   readonly #ending: AbortController
   #prefetch: Promise<void> = Promise.resolve()
@@ -89,6 +91,9 @@ export class Instance {
     this.image = image
     this.backend = backend
     this.blobs = blobs
+    const { signal } = ending
+    const amplify = config.rafs.batch_size
+    this.#readAhead = new ReadAhead({ image, blobs, amplify, signal, log: context.log })
     const { iostats_files, access_pattern, latest_read_files } = config.rafs
     if (iostats_files || access_pattern || latest_read_files) {
       const parts = context.lanes + 1
@@ -99,8 +104,10 @@ export class Instance {
     this.handle = this.files === undefined ? handle : { ...handle, files: this.files }
   }
 
-  /** What lanes found missing: one fetch per blob, all at once. `partly`: they found the rest of the read. */
-  async fetch(wants: readonly ColdWant[], signal: AbortSignal, partly: boolean): Promise<ColdFetched> {
+  /** What lanes found missing: one fetch per blob, all at once. */
+  async fetch({ ino, offset, wants, extents }: ColdRead, signal: AbortSignal): Promise<ColdFetched> {
+    // Lanes found the rest of the read.
+    const partly = extents.length > 3 * wants.length
     const started = performance.now()
     const byBlob = new Map<number, BlobWants>()
     wants.forEach(({ blob, ref }, position) => {
@@ -110,9 +117,9 @@ export class Instance {
       of.refs.push(ref)
     })
     const parts = [...byBlob]
-    const results = await Promise.allSettled(
-      parts.map(([blob, { refs }]) => this.#fetchFrom(blob, refs, { signal, partly })),
-    )
+    const fetches = parts.map(([blob, { refs }]) => this.#fetchFrom(blob, refs, { signal, partly }))
+    this.#readAhead.missed(ino, offset, lengthOf(extents))
+    const results = await Promise.allSettled(fetches)
     this.latency.add(performance.now() - started)
     const done = results.filter(result => result.status === 'fulfilled').map(result => result.value)
     const release = (): void => done.forEach(fetched => fetched.release())
@@ -180,6 +187,11 @@ export class Instance {
         },
       )
   }
+}
+
+/** Bytes of a reply: its extents are triples of file, offset, length. */
+function lengthOf(extents: Float64Array): number {
+  return extents.reduce((sum, value, i) => (i % 3 === 2 ? sum + value : sum), 0)
 }
 
 /** All chunks of one blob, in the order of the tree. */

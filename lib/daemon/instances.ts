@@ -12,7 +12,7 @@ import { METRIC } from '../fuse/abi.js'
 import { BYTES_READ, ERRORS, READ_SIZES, sizeBucket, stripeOf } from '../fuse/counters.js'
 import type { ImageHandle } from '../rafs/handle.js'
 import type { ColdFetched, ColdSource } from '../vfs/cold-reads.js'
-import type { ColdRead, ColdWant } from '../vfs/filesystem.js'
+import type { ColdRead } from '../vfs/filesystem.js'
 import type { MountInfo, MountTable } from '../vfs/mount-table.js'
 import type { Images } from './images.js'
 import type { Instance } from './instance.js'
@@ -82,17 +82,12 @@ export class Instances implements ColdSource {
     })
   }
 
-  async fetch(
-    slot: number,
-    wants: readonly ColdWant[],
-    signal: AbortSignal,
-    partly: boolean,
-  ): Promise<ColdFetched> {
-    const handle = this.#table.imageAt(slot)
+  async fetch(read: ColdRead, signal: AbortSignal): Promise<ColdFetched> {
+    const handle = this.#table.imageAt(read.slot)
     const instance = handle && this.#byHandle.get(handle)
     if (instance === undefined)
-      throw new NydusError('VFS_UNMOUNTED', 'ESTALE', `the image of slot ${slot} was unmounted`)
-    return await instance.fetch(wants, signal, partly)
+      throw new NydusError('VFS_UNMOUNTED', 'ESTALE', `the image of slot ${read.slot} was unmounted`)
+    return await instance.fetch(read, signal)
   }
 
   /** A read that lanes had counted as answered failed: the yard's part of the counters, the one behind the lanes', says so. */

@@ -53,7 +53,7 @@ async function boot(t: Test, { lanes: laneCount = 1, requestQueues = 1 } = {}) {
   })
   const cold = new ColdReads({
     source: {
-      fetch: (_slot, wants) =>
+      fetch: ({ wants }) =>
         new Promise((resolve, reject) => {
           const refs = wants.map(({ ref }) => ref)
           const done = (placements = refs.map(() => undefined) as ColdFetched['placements']): void =>

@@ -150,11 +150,14 @@ export class RafsImage {
       yield this.#boot.view.getUint32(prefetchOffset + i * PREFETCH_ENTRY_SIZE, true)
   }
 
-  /** Chunks of a regular file in file order; none for anything else. Throws NydusError when the file is damaged. */
-  *chunks(ino: number): Generator<FileChunk> {
+  /**
+   * Chunks of a regular file in file order, beginning with the one at file offset `from`; none for anything else. Throws
+   * NydusError when the file is damaged.
+   */
+  *chunks(ino: number, from = 0): Generator<FileChunk> {
     if (this.reader.typeOf(ino) !== S_IFREG) return
     const place = newChunkPlace()
-    for (let k = 0; ; k++) {
+    for (let k = from === 0 ? 0 : (this.reader.chunkList(ino)?.chunkAt(from) ?? 0); ; k++) {
       // Asked again each time: the reader has one list, and others use it between two steps.
       const list = this.reader.chunkList(ino)
       if (list === undefined || (k < list.chunkCount && list.chunk(k, place) !== 0))

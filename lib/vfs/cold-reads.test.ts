@@ -24,7 +24,7 @@ function reads(options: Partial<ColdReadsOptions> = {}) {
   const log: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: fields => logged.push(fields) }
   const cold = new ColdReads({
     source: {
-      fetch: (slot, wants, signal) =>
+      fetch: ({ slot, wants }, signal) =>
         new Promise((resolve, reject) => {
           const release = (): void => void released++
           const done = (placements = wants.map(() => undefined) as ColdFetched['placements']): void =>

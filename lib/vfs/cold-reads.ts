@@ -10,7 +10,7 @@
 import { ERRNO, NydusError, explain } from '../base/errors.js'
 import { silentLog, type Log } from '../base/log.js'
 import { LogLimit } from '../base/log-limit.js'
-import type { ColdRead, ColdWant } from './filesystem.js'
+import type { ColdRead } from './filesystem.js'
 
 /** Where a fetched chunk's bytes are, when not in the extent that the lane gave. */
 export interface ColdPlacement {
@@ -27,11 +27,8 @@ export interface ColdFetched {
 }
 
 export interface ColdSource {
-  /**
-   * Makes the wanted pieces of the image in mount slot `slot` available. Rejects when one of them can't be had.
-   * `partly`: the read has other pieces, which are there already.
-   */
-  fetch(slot: number, wants: readonly ColdWant[], signal: AbortSignal, partly: boolean): Promise<ColdFetched>
+  /** Makes the pieces of the image that `read` wants available. Rejects when one of them can't be had. */
+  fetch(read: ColdRead, signal: AbortSignal): Promise<ColdFetched>
 }
 
 export interface ColdReadsOptions {
@@ -193,8 +190,7 @@ export class ColdReads {
   async #fetch(waiting: Waiting): Promise<void> {
     const { read, abort } = waiting
     try {
-      const partly = read.extents.length > 3 * read.wants.length
-      const fetched = await this.#options.source.fetch(read.slot, read.wants, abort.signal, partly)
+      const fetched = await this.#options.source.fetch(read, abort.signal)
       try {
         const extents = placed(read, fetched.placements)
         if (this.#end(waiting)) this.#send(read, extents)

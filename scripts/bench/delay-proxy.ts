@@ -46,8 +46,12 @@ export class DelayProxy {
 
 function nextMessage(child: ChildProcess): Promise<unknown> {
   return new Promise((resolve, reject) => {
-    child.once('message', resolve)
-    child.once('exit', code => reject(new Error(`the delay proxy ended with code ${code}`)))
+    const ended = (code: number | null): void => reject(new Error(`the delay proxy ended with code ${code}`))
+    child.once('exit', ended)
+    child.once('message', message => {
+      child.off('exit', ended)
+      resolve(message)
+    })
   })
 }
 
