@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <utility>
 
@@ -161,6 +162,15 @@ std::string Arguments::name(size_t index, const char* name) const {
     refuse(std::string(name) + " must not contain a NUL byte");
   }
   return out;
+}
+
+void Arguments::refuseOverlap(std::span<const std::byte> source,
+                              std::span<const std::byte> target) const {
+  // std::less: a total order also for pointers into different arrays.
+  const std::less<const std::byte*> before;
+  if (before(source.data(), target.data() + target.size()) &&
+      before(target.data(), source.data() + source.size()))
+    refuse("source and target overlap");
 }
 
 std::string printable(std::string_view bytes) {

@@ -67,6 +67,10 @@ class Arguments {
   // A path or xattr name given as bytes: not empty, no NUL inside.
   [[nodiscard]] std::string name(size_t index, const char* name) const;
 
+  // Buffers that are read and written must not share memory.
+  void refuseOverlap(std::span<const std::byte> source,
+                     std::span<const std::byte> target) const;
+
   [[noreturn]] void refuse(const std::string& problem) const {
     throwBadArgument(info_.Env(), function_, problem);
   }

@@ -80,8 +80,8 @@ export interface GzipIndexer {
    */
   step(src: Uint8Array, dst: Uint8Array, progress: Float64Array): void
   /**
-   * The last border. `fields` gets: bytes of the file and plain bytes before it, the byte and the bits for
-   * `zranInflate`, members before its own. Fills `dictionary` (32 KiB) and returns how much of it.
+   * The last border. `fields` gets: bytes of the file and plain bytes before it, the byte and the bits of
+   * a zran entry (lib/cache/unit.ts), members before its own. Fills `dictionary` (32 KiB) and returns how much of it.
    */
   border(fields: Float64Array, dictionary: Uint8Array): number
 }
@@ -215,18 +215,9 @@ export interface Native {
   umount(target: string, flags: number): void
 
   // addon/codec: synchronous, into the caller's buffer; for Workers
-  /** Decodes one raw LZ4 block (no frame, no size prefix) into `dst`; returns the bytes written. Throws CODEC_CORRUPT. */
-  lz4Decompress(src: Uint8Array, dst: Uint8Array): number
   /** Worst case LZ4_compressBound; returns bytes written, 0 when it does not fit into `dst`. */
   lz4Compress(src: Uint8Array, dst: Uint8Array): number
-  zstdDecompress(src: Uint8Array, dst: Uint8Array): number
   zstdCompress(src: Uint8Array, dst: Uint8Array, level: number): number
-  /**
-   * Random access into gzip: raw inflate of `src` with `dictionary` as history and the top `bits` bits of `byte`
-   * still unread in front of it; continues over gzip members. Fills `dst` completely or throws CODEC_CORRUPT.
-   */
-  zranInflate(src: Uint8Array, dictionary: Uint8Array, byte: number, bits: number, dst: Uint8Array): void
-
   createGzipIndexer(): GzipIndexer
   /** Digest (0 blake3, 1 sha256) of `bytes` into the 32 bytes of `into`. */
   digestInto(digester: DigesterNumber, bytes: Uint8Array, into: Uint8Array): void

@@ -92,6 +92,7 @@ Tasks tasksOf(const Napi::CallbackInfo& info, const Arguments& args) {
   batch->coding = codingOf(args);
   batch->stored = args.bytes(3, "stored");
   batch->target = args.bytes(4, "target");
+  args.refuseOverlap(batch->stored, batch->target);
   const codec::Source records = args.bytes(5, "records");
   const codec::Source extra = args.bytes(6, "extra");
   held->stored = Napi::Persistent(info[3].As<Napi::Object>());

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto'
 import { crc32c } from '@node-rs/crc32'
 import { blake3 } from '@noble/hashes/blake3.js'
+import { decodeHere } from '../cache/decoder.js'
 import t from 'tap'
 import { native } from '../native.js'
 import { JobPool } from './job-pool.js'
@@ -44,8 +45,7 @@ for (const compressor of ['none', 'lz4_block', 'zstd'] as const)
           t.equal((flags & RESULT_FLAG.SMALL) !== 0, size < 1024, `${about}: left for a batch`)
           const unpacked = new Uint8Array(plain.length)
           if ((flags & RESULT_FLAG.COMPRESSED) === 0) unpacked.set(stored)
-          else if (compressor === 'zstd') native.zstdDecompress(stored, unpacked)
-          else native.lz4Decompress(stored, unpacked)
+          else decodeHere({ compressor, digester }, { compressed: true, encrypted: false, outputSize: plain.length }, [], stored, unpacked)
           t.ok(Buffer.from(plain).equals(unpacked), `${about}: stored bytes`)
           if (compressor !== 'none' && size >= 1024 && plain.length > 100) t.ok(stored.length < plain.length, `${about}: smaller`)
         }

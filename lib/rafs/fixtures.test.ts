@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto'
 import { closeSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { decodeHere } from '../cache/decoder.js'
 import t, { type Test } from 'tap'
 import type { BlobHandle, ChunkWant } from '../cache/cache.js'
-import { native } from '../native.js'
 import { newAttr, type FileSystem } from '../vfs/filesystem.js'
 import { openRafs } from './fs.js'
 import { RafsImage } from './image.js'
@@ -229,8 +229,9 @@ for (const name of ['v5-lz4-blake3', 'v5-zstd-sha256'])
         read[blob]?.(record?.compressedOffset ?? 0, record?.compressedSize ?? 0) ?? Buffer.alloc(0)
       if (record?.compressed !== true) return stored
       const plain = Buffer.alloc(uncompressedSize)
-      if (name.includes('lz4')) native.lz4Decompress(stored, plain)
-      else native.zstdDecompress(stored, plain)
+      const compressor = name.includes('lz4') ? 'lz4_block' : 'zstd'
+      const unit = { compressed: true, encrypted: false, outputSize: uncompressedSize }
+      decodeHere({ compressor, digester: 'sha256' }, unit, [], stored, plain)
       return plain
     })
   })
