@@ -9,14 +9,25 @@ import { BlobEviction } from './blob-eviction.js'
 import { openCachedTable, fetchTable, writeCacheFile } from './blob-meta.js'
 import type { BlobLane } from './blob-lane.js'
 import { BLOB_FEATURE, type BlobHandle, type BlobInfo, type ChunkWant, type OpenOptions } from './cache.js'
-import { cachePaths, linkNames, openCacheFiles, type CacheFiles, type CachePaths } from './cache-files.js'
+import {
+  cachePaths,
+  linkNames,
+  openCacheFiles,
+  removeMaps,
+  syncFile,
+  type CacheFiles,
+  type CachePaths,
+} from './cache-files.js'
 import type { CacheFolder } from './cache-folder.js'
 import type { ChunkTable } from './chunk-table.js'
 import { Counted } from './counted.js'
 import type { Coding } from './coding.js'
 import type { Bad } from './decoder.js'
 import { fetchDigests, type BlobDigests } from './digests.js'
+import { NumberedChunks, type EvictableChunks } from './evictable-chunks.js'
+import type { ByteRange } from './file-ranges.js'
 import type { Job } from './job.js'
+import { LooseChunks } from './loose-chunks.js'
 import { isIndexed, recordUnit } from './loose-units.js'
 import { Readiness } from './readiness.js'
 import { riders } from './riders.js'
@@ -45,6 +56,8 @@ export class BlobStore {
   readonly indexed: boolean
   digests: BlobDigests | undefined
   #validates = false
+  /** What eviction knows of chunks: of those without numbers from the start, for nobody else knows their sizes. */
+  #chunks: EvictableChunks | undefined
   readonly #files: CacheFiles | undefined
   readonly #fileId: number
   readonly #services: CacheServices
@@ -65,6 +78,7 @@ export class BlobStore {
     this.#files = files
     this.#services = services
     this.indexed = isIndexed(info)
+    if (!this.indexed) this.#chunks = new LooseChunks()
     this.coding = {
       compressor: info.compressor,
       digester: info.digester,
@@ -119,7 +133,7 @@ export class BlobStore {
   handle(validate: boolean): BlobHandle {
     if (this.#files === undefined)
       return { fileId: 0, mapPath: '', mapLength: 0, bitsOffset: 0, chunkCount: 0 }
-    const marks = this.eviction?.recency.marks
+    const marks = this.eviction?.marks
     return { fileId: this.#fileId, ...this.readiness.laneMap(validate), ...(marks && { marks }) }
   }
 
@@ -149,9 +163,18 @@ export class BlobStore {
   stored(unit: Unit, at: number, verified: boolean): void {
     const member = unit.members[at]
     if (member === undefined) return
-    this.readiness.add(this.keyOf(member), verified)
-    this.eviction?.stored(member.index, member.uncompressedOffset, member.size)
+    const key = this.keyOf(member)
+    this.readiness.add(key, verified)
+    this.#chunks?.stored(member, unit.key, this.#services.clock.now())
+    this.eviction?.stored(key, member.size)
     this.#warned = false
+  }
+
+  /** A guest wants them. */
+  used(wants: readonly ChunkWant[]): void {
+    if (this.eviction === undefined) return
+    const now = this.#services.clock.now()
+    for (const want of wants) this.#chunks?.used(this.keyOf(want), now)
   }
 
   /** The chunk table, if this blob has one and it was needed before. */
@@ -252,31 +275,53 @@ export class BlobStore {
     )
   }
 
-  /** Lets chunks of it be evicted; nothing happens where they cannot be told apart or written. */
-  limit(folder: CacheFolder, chunks: OpenOptions['chunks']): void {
+  /** Lets chunks of it be evicted; nothing happens where they cannot be written. `all`: for v5, see OpenOptions. */
+  limit(folder: CacheFolder, all: OpenOptions['chunks']): void {
     const files = this.#files
-    if (this.eviction !== undefined || files?.mapPath === undefined || !files.writable) return
+    if (this.eviction !== undefined || files === undefined || !files.writable) return
     const { readiness, pins, writing, jobs, info } = this
-    const unitKey = (index: number): number => this.#table?.unitKey(index) ?? index
-    const table = (): ChunkTable | undefined => this.#table
+    const { chunkCount, uncompressedSize, rafsVersion } = info
+    const chunks = (this.#chunks ??= new NumberedChunks({
+      ...{ chunkCount, uncompressedSize },
+      table: () => this.#table,
+      chunks: rafsVersion === 5 ? all : undefined,
+    }))
+    const isUnderWay = (unitKey: number): boolean => jobs.has(unitKey) || writing.has(unitKey)
     this.eviction = new BlobEviction(
       {
-        info,
+        ...{ info, chunks },
         data: files.data,
         fileId: this.#fileId,
-        mapPath: files.mapPath,
-        get table() {
-          return table()
+        mapped: files.mapPath !== undefined,
+        count: () => readiness.count(),
+        isReady: key => readiness.isStored(key),
+        remove: key => readiness.remove(key),
+        isBusy: key => pins.has(key) || isUnderWay(chunks.unitKey(key)),
+        filling: () => this.#filling(),
+        sync: async () => {
+          if (files.mapPath !== undefined) await syncFile(files.mapPath)
+          else if (this.dir !== undefined && !files.hidden) await removeMaps(cachePaths(this.dir, info))
         },
-        ...(info.rafsVersion === 5 && chunks && { chunks }),
-        isReady: index => readiness.isStored(index),
-        remove: index => readiness.remove(index),
-        isBusy: index => pins.has(index) || jobs.has(unitKey(index)) || writing.has(unitKey(index)),
       },
       bytes => folder.grew(bytes),
     )
     folder.add(this.eviction)
     this.#folder = folder
+  }
+
+  /** Where Workers write, or will; undefined: it cannot be told of all of them. */
+  #filling(): ByteRange[] | undefined {
+    const places: ByteRange[] = []
+    for (const key of this.writing.members()) {
+      const unit = this.jobs.get(key)?.unit
+      if (unit !== undefined)
+        for (const { uncompressedOffset: start, size } of unit.members)
+          places.push({ start, end: start + size })
+      // Nobody waits for it any more. Without numbers and windows the key is its place.
+      else if (this.indexed || this.#table !== undefined) return undefined
+      else places.push({ start: key, end: key + this.info.chunkSize })
+    }
+    return places
   }
 
   async close(): Promise<void> {

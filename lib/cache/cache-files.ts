@@ -19,7 +19,8 @@ import {
   rmSync,
   statSync,
 } from 'node:fs'
-import { join } from 'node:path'
+import { open } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Log } from '../base/log.js'
 import type { BitMap } from './bit-map.js'
@@ -73,6 +74,8 @@ export interface CacheFiles {
   /** Descriptor of the data file. */
   readonly data: number
   readonly writable: boolean
+  /** The data file has no name: nobody else can open it. */
+  readonly hidden?: true
   /** Path of the chunk map; none where `map` is missing. */
   readonly mapPath?: string
   /** Bits of the map on disk; none for blobs that have no chunk numbers, or when the map is not to be shared. */
@@ -98,7 +101,7 @@ export async function openCacheFiles(
       { blob: info.id, path: paths.raw },
       'the cache folder holds this blob in compressed form; it is fetched anew, remove the .blob.raw file to share the folder',
     )
-    return { data: openTempFile(info.uncompressedSize, dir), writable: true }
+    return { data: openTempFile(info.uncompressedSize, dir), writable: true, hidden: true }
   }
   for (let attempt = 0; ; attempt++) {
     const { unlock } = await lockFolder(dir)
@@ -127,6 +130,8 @@ function openPair(
   linkNames(paths)
   if (!indexed) {
     const data = openData(paths.data)
+    // A map of a data file that is gone would speak of this one.
+    if (data.created) for (const path of mapsOf(paths)) rmSync(path, { force: true })
     return { data: data.fd, writable: fitData(data, info) }
   }
   const map = openExisting(paths.map)
@@ -225,6 +230,36 @@ function replacePair(paths: CachePaths, info: BlobInfo): OpenedData {
     throw error
   }
   return { fd, writable: true, created: true }
+}
+
+function mapsOf(paths: CachePaths): string[] {
+  return [paths.old.map, paths.map].filter(path => existsSync(path))
+}
+
+/** Resolves when the disk has what was written to the file. */
+export async function syncFile(path: string): Promise<void> {
+  const file = await open(path, 'r')
+  try {
+    await file.datasync()
+  } finally {
+    await file.close()
+  }
+}
+
+/**
+ * Takes away what says that chunks are in the data file, also for a machine that loses power. Nobody may have the blob's
+ * files open with a map, and the folder's lock must be held.
+ */
+export async function removeMaps(paths: CachePaths): Promise<void> {
+  const maps = mapsOf(paths)
+  if (maps.length === 0) return
+  for (const path of maps) rmSync(path, { force: true })
+  const folder = await open(dirname(paths.map), 'r')
+  try {
+    await folder.sync()
+  } finally {
+    await folder.close()
+  }
 }
 
 /** Gives a file that has one of its two names the other as well. */

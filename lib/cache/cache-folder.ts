@@ -92,7 +92,7 @@ export class CacheFolder {
 
   #collect(): void {
     const now = this.#options.clock.now()
-    for (const { recency } of this.#blobs) recency.collect(now)
+    for (const blob of this.#blobs) blob.collect(now)
   }
 
   #look(): void {
@@ -104,6 +104,7 @@ export class CacheFolder {
   #measure(): void {
     try {
       this.#bytes = folderBytes(this.#options.dir)
+      for (const { hiddenBytes } of this.#blobs) this.#bytes += hiddenBytes
     } catch (error) {
       this.#options.log.debug({ error: explain(error) }, 'the cache folder cannot be measured')
     }
@@ -160,15 +161,16 @@ export class CacheFolder {
   async #evictRanges(wanted: number): Promise<number> {
     const mine = [...this.#blobs].filter(({ data }) => claimFile(data))
     try {
+      let freed = 0
+      for (const blob of mine) freed += await blob.sweep()
       this.#collect()
       const victims = choose(
         mine.flatMap(blob => blob.ranges()),
-        wanted,
+        wanted - freed,
       )
-      if (victims.size === 0) return 0
+      if (victims.size === 0) return freed
       await Promise.all([...victims].map(([blob, chunks]) => blob.clear(chunks)))
-      if (!(await this.#readersSettled())) return 0
-      let freed = 0
+      if (!(await this.#readersSettled())) return freed
       for (const [blob, chunks] of victims) freed += blob.punch(chunks, this.#options.readers)
       return freed
     } finally {

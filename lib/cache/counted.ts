@@ -12,6 +12,10 @@ export class Counted<T> {
     else this.#counts.delete(member)
   }
 
+  members(): Iterable<T> {
+    return this.#counts.keys()
+  }
+
   has(member: T): boolean {
     return this.#counts.has(member)
   }

@@ -88,6 +88,7 @@ export class OpenBlob implements BlobCache, MeteredBlob {
     // Without a place to keep it, a chunk that nobody waits for would only push others out.
     if (priority === 'prefetch' && !store.hasSpareRoom)
       return { placements: wants.map(() => undefined), backendBytes: 0, release: () => {} }
+    if (priority === 'demand') store.used(wants)
     return await this.#supervised(options.signal, async signal => {
       const mergeSize = options.mergeSize ?? Math.max(lane.amplify, MERGE_SIZE)
       const partly = options.partly === true

@@ -2,15 +2,7 @@ import t from 'tap'
 import { newAttr } from '../vfs/filesystem.js'
 import { Bootstrap } from './bootstrap.js'
 import { RAFS_FLAG } from './layout/flags.js'
-import {
-  ChunkV5,
-  InodeV5,
-  InodeV5Early,
-  SuperblockV5,
-  V5_CHUNK_FLAG,
-  V5_INODE_FLAG,
-  V5_SLOT_SIZE,
-} from './layout/v5.js'
+import { ChunkV5, InodeV5, SuperblockV5, V5_CHUNK_FLAG } from './layout/v5.js'
 import {
   BlobEntryV6,
   ChunkIndexV6,
@@ -26,6 +18,7 @@ import {
   XattrHeaderV6,
 } from './layout/v6.js'
 import { BLOB_FEATURE } from '../cache/cache.js'
+import { chunksOf, middle2020, october2020, records } from './testing/early-v5.js'
 import { bytesOf, expected, fixtureNamed, memoryOf, openBytes, PLAIN_OPTIONS } from './testing/fixtures.js'
 import { Bytes, Entries, Extents, latin1 } from './testing/sinks.js'
 import { resolve, walk } from './walk.js'
@@ -34,74 +27,9 @@ import { resolveWant } from './want.js'
 const FIXTURE = fixtureNamed('v5-lz4-blake3')
 const SLASH = Buffer.from('/')
 
-/** Offsets of all inode records of a v5 bootstrap. */
-function records(bytes: Uint8Array): number[] {
-  const sb = SuperblockV5.read(bytes)
-  const view = new DataView(bytes.buffer)
-  return Array.from(
-    { length: sb.inodeTableEntries },
-    (_, i) => view.getUint32(Number(sb.inodeTableOffset) + i * V5_SLOT_SIZE, true) * 8,
-  )
-}
-
-/** Where the chunk records of a file are; undefined for everything else. */
-function chunksOf(bytes: Uint8Array, record: number): { at: number; count: number } | undefined {
-  const view = new DataView(bytes.buffer)
-  const { mode, nameSize, symlinkSize, flags, childCount } = InodeV5.read(bytes, record)
-  if ((mode & 0o170000) !== 0o100000) return undefined
-  const align = (size: number) => Math.ceil(size / 8) * 8
-  let at = record + InodeV5.size + align(nameSize) + align(symlinkSize)
-  if ((flags & BigInt(V5_INODE_FLAG.XATTR)) !== 0n) at += 8 + align(view.getUint32(at, true))
-  return { at, count: childCount }
-}
-
-/** The image-service of October 2020 (rafs-v5.md §10, first row). */
-function october2020(): Uint8Array {
-  const bytes = bytesOf(FIXTURE.bootstrap)
-  const sb = SuperblockV5.read(bytes)
-  for (const record of records(bytes)) {
-    const inode = InodeV5.read(bytes, record)
-    const chunks = chunksOf(bytes, record)
-    const directory = (inode.mode & 0o170000) === 0o040000
-    const old = { ...inode, rdev: 0, mtime: 0n, mtimeNs: 0, nlink: directory ? 1 : inode.nlink }
-    InodeV5.write(bytes, old, record)
-    const { at: first, count } = chunks ?? { at: 0, count: 0 }
-    for (let k = 0; k < count; k++) {
-      const at = first + k * ChunkV5.size
-      const chunk = ChunkV5.read(bytes, at)
-      ChunkV5.write(
-        bytes,
-        { ...chunk, index: 0, crc32: 0, flags: chunk.flags & V5_CHUNK_FLAG.COMPRESSED },
-        at,
-      )
-    }
-  }
-  const gone = { extBlobTableEntries: 0, extBlobTableOffset: 0n }
-  SuperblockV5.write(bytes, { ...sb, inodeCount: sb.inodeCount - 1n, ...gone })
-  return bytes
-}
-
-/** Before uid and gid (second row). */
-function middle2020(): Uint8Array {
-  const bytes = october2020()
-  const round = (size: number) => Math.ceil(size / 8) * 8
-  for (const record of records(bytes)) {
-    const { nlink, nameSize, symlinkSize, ...inode } = InodeV5.read(bytes, record)
-    const { digest, parent, ino, mode, size, blocks, flags, childIndex, childCount } = inode
-    const same = { digest, parent, ino, mode, size, blocks, flags, childIndex, childCount }
-    const sizes = { nameSize: round(nameSize), symlinkSize: round(symlinkSize) }
-    InodeV5Early.write(bytes, { ...same, nlink: BigInt(nlink), ...sizes }, record)
-  }
-  const sb = SuperblockV5.read(bytes)
-  const flags =
-    sb.flags & ~BigInt(RAFS_FLAG.DIGEST_BLAKE3 | RAFS_FLAG.DIGEST_SHA256 | RAFS_FLAG.EXPLICIT_UIDGID)
-  SuperblockV5.write(bytes, { ...sb, flags })
-  return bytes
-}
-
 for (const [what, bytes, owners] of [
-  ['October 2020', october2020(), true],
-  ['middle of 2020', middle2020(), false],
+  ['October 2020', october2020(bytesOf(FIXTURE.bootstrap)), true],
+  ['middle of 2020', middle2020(bytesOf(FIXTURE.bootstrap)), false],
 ] as const)
   for (const validate of [false, true])
     t.test(`v5 of ${what}, digest_validate ${validate}`, async t => {

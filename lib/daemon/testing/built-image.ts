@@ -1,6 +1,7 @@
 /** Images built on the spot, of files that are easily told apart: for tests that count what is fetched of them. */
+import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { FuseClient } from '../../../addon/test/fuse-client.js'
 import { patternBlob } from '../../backend/testing/blob-server.js'
@@ -56,4 +57,18 @@ export async function buildImage(
   if (code !== 0) throw new Error(`nydus-image create: ${code}: ${stderr}`)
   const [id = ''] = readdirSync(at)
   return { bootstrap, blobs: at, blob: readFileSync(join(at, id)) }
+}
+
+/** The files as a tar and the metadata of a tarfs image over it, which needs no other blob than the tar. */
+export async function buildTarfs(source: SourceFiles, at: string): Promise<BuiltImage> {
+  mkdirSync(at)
+  const tar = join(at, 'tar')
+  const bootstrap = `${at}.boot`
+  execFileSync('tar', ['-C', source.folder, '--sort=name', '-cf', tar, 'lib'])
+  const args = ['create', '--type', 'tar-tarfs', '--chunk-size', '0x10000', '-B', bootstrap, tar]
+  const { code, stderr } = await runToolWith('', ...args)
+  if (code !== 0) throw new Error(`nydus-image create --type tar-tarfs: ${code}: ${stderr}`)
+  const blob = readFileSync(tar)
+  renameSync(tar, join(at, createHash('sha256').update(blob).digest('hex')))
+  return { bootstrap, blobs: at, blob }
 }

@@ -1,0 +1,87 @@
+/**
+ * The same for blobs whose chunks have no numbers, so that only the process that stored them knows which are there: images
+ * of 2020, and tarfs, whose chunks lie anywhere between pages.
+ */
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { october2020 } from '../rafs/testing/early-v5.js'
+import { buildImage, buildTarfs, SourceFiles } from './testing/built-image.js'
+import { CountingServer } from './testing/counting-server.js'
+import { inParallel, readFile } from './testing/guest-tree.js'
+import { FILES, folderBytes, LIMIT, MIB, mounted, readMany, READERS, SLACK } from './testing/limited-cache.js'
+import { tempDir } from './testing/temp-dir.js'
+
+const dir = tempDir(t)
+const source = new SourceFiles(join(dir, 'source'), FILES)
+const v5 = await buildImage(source, join(dir, 'v5'), '', '--fs-version', '5', '--compressor', 'lz4_block')
+const early = { ...v5, bootstrap: join(dir, '2020.boot') }
+writeFileSync(early.bootstrap, october2020(Uint8Array.from(readFileSync(v5.bootstrap))))
+const tarfs = await buildTarfs(source, join(dir, 'tarfs'))
+const served = [
+  ['2020', { source, image: early, server: await CountingServer.start(v5.blob) }],
+  ['tarfs', { source, image: tarfs, server: await CountingServer.start(tarfs.blob) }],
+] as const
+t.teardown(() => Promise.all(served.map(([, { server }]) => server.stop())))
+
+for (const [image, from] of served)
+  t.test(`${image}: readers while eviction runs`, async t => {
+    const workDir = tempDir(t)
+    const guest = await mounted(t, from, workDir)
+    let most = 0
+    for (let round = 0; round < 2; round++) {
+      t.strictSame(await readMany(guest, 300, round + 1), { right: 300 })
+      most = Math.max(most, folderBytes(workDir))
+    }
+    t.ok(most <= LIMIT + SLACK, `at most ${(most / MIB).toFixed(1)} MiB of ${LIMIT / MIB}`)
+    const evicted = await guest.evicted()
+    t.ok(evicted > 2 * LIMIT, `${(evicted / MIB).toFixed(0)} MiB were evicted`)
+  })
+
+t.test('what an earlier daemon left is evicted from open blobs, too', async t => {
+  for (const [image, from] of served) {
+    const workDir = tempDir(t)
+    const first = await mounted(t, from, workDir, 0)
+    await inParallel(first.files, file => readFile(first.fuse, file), READERS)
+    await first.daemon.stop()
+    t.ok(folderBytes(workDir) > 2 * LIMIT)
+    const second = await mounted(t, from, workDir)
+    while ((await second.evicted()) === 0);
+    t.ok(folderBytes(workDir) <= LIMIT, image)
+    t.strictSame(await readMany(second, 300, 5), { right: 300 })
+  }
+})
+
+t.test('two daemons in one folder: what the first one leaves, the other takes', async t => {
+  for (const [, from] of served) {
+    const workDir = tempDir(t)
+    const [a, b] = [await mounted(t, from, workDir), await mounted(t, from, workDir)]
+    const [first, second] = await Promise.all([readMany(a, 250, 7), readMany(b, 250, 8)])
+    t.strictSame([first, second], [{ right: 250 }, { right: 250 }])
+    t.equal((await a.evicted()) + (await b.evicted()), 0)
+    t.ok(folderBytes(workDir) > LIMIT)
+    await b.daemon.stop()
+    while ((await a.evicted()) === 0) t.strictSame(await readMany(a, 50, 9), { right: 50 })
+    t.strictSame(await readMany(a, 250, 10), { right: 250 })
+    t.ok(folderBytes(workDir) <= LIMIT + SLACK)
+  }
+})
+
+for (const [image, from] of served)
+  t.test(`${image}: kill -9 while it evicts: nothing wrong afterwards`, async t => {
+    const workDir = join(tempDir(t), 'cache')
+    mkdirSync(workDir)
+    for (let kill = 0; kill < 2; kill++) {
+      const guest = await mounted(t, from, workDir)
+      t.notOk((await readMany(guest, 150, 20 + kill))['wrong'], `before kill ${kill + 1}`)
+      const asked = from.server.ranges.length
+      const reading = readMany(guest, 2000, kill).catch(() => undefined)
+      await from.server.until(() => from.server.ranges.length > asked + 40 + 37 * kill)
+      process.kill(guest.daemon.pid, 'SIGKILL')
+      guest.fuse.frontend.close()
+      await reading
+      await guest.daemon.stop()
+    }
+    const last = await mounted(t, from, workDir, 0)
+    t.strictSame(await readMany(last, 600, 99), { right: 600 })
+  })
