@@ -1,4 +1,5 @@
 /** Prefetch as a user sets it up, counted at the server: each setting does what it says, guests and unmounts come first. */
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { buildImage, SourceFiles } from './testing/built-image.js'
@@ -112,6 +113,49 @@ t.test(
     t.equal(server.ranges.length, asked)
   },
 )
+
+t.test('--prefetch-files: what it lists is asked for once, at the start, and is warm afterwards', async t => {
+  const listed = ['/lib/file-31', '/lib/file-05']
+  // What the table names lies together, at the front of the blob.
+  const requests = listed.length + 1
+  const list = join(tempDir(t), 'list')
+  writeFileSync(list, listed.map(path => `${path}\n`).join(''))
+  // A file that lists paths, as today, and the paths themselves, as in 2020.
+  for (const given of [[list], listed]) {
+    const server = await CountingServer.start(image.blob)
+    t.teardown(() => server.stop())
+    const folder = tempDir(t)
+    const config = join(folder, 'config.json')
+    const backend = { type: 'http-proxy', config: { addr: server.url, timeout: 60 } }
+    const more = { amplify_io: 0, fs_prefetch: { enable: true, threads_count: 1, prefetch_all: false } }
+    writeFileSync(config, remoteConfig('/a', backend, { workDir: join(folder, 'cache'), more }))
+    const start = ['--log-level', 'info', '--config', config, '--bootstrap', image.bootstrap]
+    const daemon = await startDaemon(t, [
+      ...start,
+      '--virtual-mountpoint',
+      '/a',
+      '--prefetch-files',
+      ...given,
+    ])
+    const fuse = await connectGuest(t, daemon)
+    while (!daemon.log.includes('prefetch ended')) await new Promise(resolve => setTimeout(resolve, 5))
+    const data = (): SeenRange[] => server.ranges.filter(({ to }) => to < dataEnd)
+    const wanted = [...listed, ...TABLE].flatMap(path => places.get(path) ?? [])
+    t.equal(bytesOf(data()), bytesOf(wanted), "their bytes and those of the image's own table, once")
+    t.equal(data().length, requests, 'one for each of the list, one for the table')
+    t.equal(data().at(-1)?.from, places.get(TABLE[0])?.from, 'the table last')
+    t.match(await daemon.api('GET', 'metrics/blobcache?id=/a'), {
+      prefetch_data_amount: bytesOf(wanted),
+      prefetch_requests_count: requests,
+    })
+    const asked = server.ranges.length
+    for (const path of listed)
+      t.equal(await readFile(fuse, await source.guestFile(fuse, '/a', path)), 'right')
+    t.equal(server.ranges.length, asked, 'what was listed is there')
+    t.equal(await readFile(fuse, await source.guestFile(fuse, '/a', '/lib/file-01')), 'right')
+    t.ok(server.ranges.length > asked, 'what was not listed is not')
+  }
+})
 
 t.test('merging_size bounds requests from above, and few are smaller', async t => {
   const { server, mount, ended, ranges } = await setUp(t)
