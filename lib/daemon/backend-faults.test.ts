@@ -23,6 +23,12 @@ const fuse = await connectGuest(t, daemon)
 t.teardown(() => server.stop())
 let mounts = 0
 
+/**
+ * Seconds for an answer. What never comes is waited for so long; what comes has so much time that a busy machine is not
+ * taken for a fault. Two of it and a pause are far less than the front-end waits.
+ */
+const TIMEOUT = 6
+
 interface Rig {
   readonly proxy: FaultProxy
   readonly mountpoint: string
@@ -35,6 +41,8 @@ interface Rig {
    */
   readonly readAll: (readers?: number) => Promise<Record<string, number>>
 }
+
+const isSmall = ({ size }: GuestFile): boolean => size > 1000 && size < 100_000
 
 async function rig(
   t: Test,
@@ -49,7 +57,7 @@ async function rig(
   // A folder of its own: mounts of the same blob without one share what one of them has read.
   await mountRemote(daemon, mountpoint, IMAGE, backend, { workDir: tempDir(t), ...options })
   const files = await guestFiles(fuse, mountpoint, manifest)
-  const small = files.find(({ size }) => size > 1000 && size < 100_000)
+  const small = files.find(isSmall)
   if (small === undefined) throw new Error('the fixture has no small file')
   const mixed = files.toSorted((a, b) => (a.sha256 < b.sha256 ? -1 : 1))
   const readAll = async (readers?: number) => {
@@ -77,7 +85,7 @@ t.test('faults of one answer: the guest gets its bytes, by the second request', 
   t.jobs = faults.length
   for (const [name, fault] of faults)
     void t.test(name, async t => {
-      const { proxy, small } = await rig(t, { timeout: 2, retry_limit: 1 })
+      const { proxy, small } = await rig(t, { timeout: TIMEOUT, retry_limit: 1 })
       proxy.next(fault)
       t.equal(await readFile(fuse, small), 'right')
       t.equal(proxy.requests.length, 2)
@@ -89,7 +97,7 @@ t.test('faults that stay: EIO in time, and no more requests than configured', t 
   t.jobs = faults.length
   for (const [name, fault] of faults)
     void t.test(name, async t => {
-      const { proxy, small } = await rig(t, { timeout: 2, retry_limit: 1 })
+      const { proxy, small } = await rig(t, { timeout: TIMEOUT, retry_limit: 1 })
       proxy.always(fault)
       t.equal(await readFile(fuse, small), 'EIO')
       t.equal(proxy.requests.length, 2)
@@ -116,15 +124,19 @@ t.test('wrong bytes never reach the guest, nor the cache', async t => {
   }
 })
 
-t.test('a slow trickle ends in time', async t => {
-  const { proxy, small } = await rig(t, { timeout: 1, retry_limit: 1 })
+t.test('a slow trickle: EIO after the configured tries, right when it flows again', async t => {
+  const { proxy, small } = await rig(t, { timeout: TIMEOUT, retry_limit: 1 })
   // One byte a millisecond: chunk and read-ahead would take minutes.
   proxy.always('trickle')
   t.equal(await readFile(fuse, small), 'EIO')
+  t.equal(proxy.requests.length, 2)
+  proxy.always('pass')
+  t.equal(await readFile(fuse, small), 'right')
+  t.equal(proxy.requests.length, 3)
 })
 
 t.test('a backend that is down: all readers fail soon, few requests go out; it heals by itself', async t => {
-  const { proxy, readAll, files } = await rig(t, { timeout: 2 })
+  const { proxy, readAll, files } = await rig(t, { timeout: TIMEOUT })
   proxy.always({ status: 503 })
   t.strictSame(await readAll(), { EIO: files.length })
   const { length: asked } = proxy.requests
@@ -137,6 +149,11 @@ t.test('a backend that is down: all readers fail soon, few requests go out; it h
   }
 })
 
+/** Requests of a proxy for what was asked for before. */
+function repeated({ requests }: FaultProxy): number {
+  return requests.length - new Set(requests.map(({ headers }) => headers.range)).size
+}
+
 t.test('a server killed and started again under its readers: nobody notices', async t => {
   const { proxy, readAll, files } = await rig(t, {}, { more: { amplify_io: 0 } })
   proxy.delayMs = 10
@@ -147,13 +164,52 @@ t.test('a server killed and started again under its readers: nobody notices', as
     await proxy.start()
   }
   t.strictSame(await reading, { right: files.length })
+  t.ok(repeated(proxy) <= 2 * 4, `${repeated(proxy)} requests again: those of four readers, at two kills`)
 })
 
-t.test('refused, and a name that does not resolve: EIO', async t => {
-  for (const host of [`127.0.0.1:${await freePort()}`, 'registry.invalid']) {
-    const { small } = await rig(t, { host, timeout: 2, retry_limit: 1 })
-    t.equal(await readFile(fuse, small), 'EIO', host)
-  }
+t.test('a P2P proxy killed and started again: the origin sends what was under way, once', async t => {
+  const peer = await FaultProxy.start()
+  t.teardown(() => peer.stop())
+  const to = { url: peer.url, ping_url: `${server.url}/ping`, check_interval: 1 }
+  const {
+    proxy: origin,
+    readAll,
+    files,
+    mountpoint,
+  } = await rig(t, { proxy: to }, { more: { amplify_io: 0 } })
+  peer.delayMs = 10
+  const reading = readAll(4)
+  while (peer.requests.length < 20) await new Promise(resolve => setTimeout(resolve, 1))
+  await peer.stop()
+  t.strictSame(await reading, { right: files.length })
+  t.ok(repeated(origin) <= 4, `${repeated(origin)} requests again: those of four readers`)
+  t.match(await daemon.api('GET', `metrics/backend?id=${mountpoint}`), { read_errors: 0 })
+})
+
+/** Port on which nobody listens, and a name that nobody knows. */
+for (const [what, host] of [
+  ['refused', `127.0.0.1:${await freePort()}`],
+  ['a name that does not resolve', 'registry.invalid'],
+] as const)
+  t.test(`${what}: EIO after the configured tries`, async t => {
+    const { small, mountpoint } = await rig(t, { host, timeout: TIMEOUT, retry_limit: 1 })
+    const counted = async () =>
+      (await daemon.api('GET', `metrics/backend?id=${mountpoint}`)) as Record<string, number>
+    const before = await counted()
+    t.equal(await readFile(fuse, small), 'EIO')
+    const after = await counted()
+    t.equal((after['retries'] ?? 0) - (before['retries'] ?? 0), 1)
+    t.equal(after['read_errors'], 1)
+  })
+
+t.test('a server that refuses for a while: right as soon as it is there', async t => {
+  const { proxy, small } = await rig(t, { timeout: TIMEOUT, retry_limit: 1 })
+  await proxy.stop()
+  t.equal(await readFile(fuse, small), 'EIO')
+  t.equal(proxy.requests.length, 0)
+  await proxy.start()
+  while ((await readFile(fuse, small)) !== 'right');
+  t.equal(proxy.requests.length, 1)
 })
 
 t.test('tokens that end in the middle: replaced once each time', async t => {
@@ -170,6 +226,27 @@ t.test('tokens that end in the middle: replaced once each time', async t => {
   t.strictSame(await reading, { right: files.length })
   // POST form first; each time one for all readers.
   t.equal(registry.tokenRequests.length, 3)
+  t.ok(repeated(proxy) <= 3 * 4, `${repeated(proxy)} requests again: those of four readers, three times`)
+})
+
+t.test('a token that has expired is replaced before anything is asked with it', async t => {
+  const registry = await FakeRegistry.start(blob)
+  t.teardown(() => registry.server.stop())
+  registry.auth = 'bearer'
+  registry.expiresIn = 3
+  registry.forgets = true
+  const { proxy, files } = await rig(t, {}, { more: { amplify_io: 0 } }, registry.server.url)
+  const [first, ...others] = files.filter(isSmall) as [GuestFile, ...GuestFile[]]
+  // The blob holds equal files once.
+  const second = others.find(({ sha256 }) => sha256 !== first.sha256) ?? first
+  t.equal(await readFile(fuse, first), 'right')
+  t.equal(registry.tokenRequests.length, 1)
+  t.equal(proxy.requests.length, 2, 'one without a token, one with it')
+  // By the clock that the daemon goes by as well.
+  while (registry.good.size > 0) await new Promise(resolve => setTimeout(resolve, 50))
+  t.equal(await readFile(fuse, second), 'right')
+  t.equal(registry.tokenRequests.length, 2)
+  t.equal(proxy.requests.length, 3, 'the expired one was not sent')
 })
 
 t.test('429 with Retry-After: nobody asks before that', async t => {

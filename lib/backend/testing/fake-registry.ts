@@ -13,6 +13,8 @@ export class FakeRegistry {
   /** Tokens that are good at the moment. */
   readonly good = new Set<string>()
   expiresIn: number | undefined = 600
+  /** Tokens are good for `expiresIn` seconds only; otherwise until `revoke`. */
+  forgets = false
   /** What the token server understands. */
   methods: readonly string[] = ['GET', 'POST']
   /** Status of the token server instead of a token. */
@@ -94,6 +96,7 @@ export class FakeRegistry {
     if (status !== 200) return void response.end('{"details":"no"}')
     const token = `t${++this.#serial}`
     this.good.add(token)
+    if (this.forgets) setTimeout(() => this.good.delete(token), (this.expiresIn ?? 60) * 1000).unref()
     const key = this.#serial % 2 === 0 ? 'access_token' : 'token'
     response.end(JSON.stringify({ [key]: token, expires_in: this.expiresIn }))
   }
