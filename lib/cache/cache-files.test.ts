@@ -15,7 +15,9 @@ import type { Log } from '../base/log.js'
 import { silentLog } from '../base/log.js'
 import type { BlobInfo } from './cache.js'
 import { CacheManager } from './manager.js'
+import { digestOf } from '../base/digest.js'
 import { TestBackend } from './testing/backend.js'
+import { tarBlob } from './testing/loose.js'
 import { cacheConfig, firstBlob, openFixture, wrongChunks, type FixtureName } from './testing/fixtures.js'
 
 interface Warnings extends Log {
@@ -221,3 +223,37 @@ t.test('blob ids that would leave the folder are refused', async t => {
       code: 'BLOB_BAD_ID',
     })
 })
+
+t.test(
+  'a tar as tarfs and as a layer with a chunk table, in one folder: neither spoils the other',
+  async t => {
+    const dir = t.testdir({ tar: {}, work: {} })
+    const [tarDir, workDir] = [join(dir, 'tar'), join(dir, 'work')]
+    const tar = tarBlob(tarDir, 20, 9000)
+    // Its chunks have numbers, and other places in the data file.
+    const layer = {
+      info: { ...tar.info, rafsVersion: 5 as const, features: 0, uncompressedSize: 20 * 12288 },
+      wants: tar.wants.map((want, index) => {
+        const place = { index, uncompressedOffset: index * 12288 }
+        return { ...want, ...place, ...(want.record && { record: { ...want.record, ...place } }) }
+      }),
+    }
+    for (const { info, wants } of [layer, tar, layer]) {
+      const manager = new CacheManager()
+      const blob = await manager.open(info, new TestBackend(tarDir), cacheConfig(workDir))
+      for (const want of wants) (await blob.fetch([want])).release()
+      const data = readdirSync(workDir).filter(name => name.endsWith('.data'))
+      const right = wants.filter(want =>
+        data.some(name => {
+          const bytes = readFileSync(join(workDir, name))
+          const at = want.uncompressedOffset
+          return digestOf('sha256', bytes.subarray(at, at + want.uncompressedSize)).equals(
+            want.digest ?? bytes,
+          )
+        }),
+      )
+      t.equal(right.length, wants.length)
+      await manager.close()
+    }
+  },
+)

@@ -24,7 +24,7 @@ import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Log } from '../base/log.js'
 import type { BitMap } from './bit-map.js'
-import type { BlobInfo } from './cache.js'
+import { BLOB_FEATURE, type BlobInfo } from './cache.js'
 import { checkChunkMap, createChunkMap, mapChunkMap } from './chunk-map.js'
 import { lockFolder, shareFile } from './folder-lock.js'
 import { openTempFile } from './temp-file.js'
@@ -32,6 +32,8 @@ import { openTempFile } from './temp-file.js'
 /** What names of a blob's files end with, behind an id. */
 export const SUFFIX = {
   data: '.blob.data',
+  /** Of a tarfs blob: the same tar may be the blob of a layer with a chunk table, whose data lies elsewhere. */
+  tar: '.tar.data',
   map: '.blob.data.chunk_map',
   /** Up to Nydus 2.2. */
   oldMap: '.chunk_map',
@@ -42,10 +44,13 @@ export const SUFFIX = {
 } as const
 
 /** Names of a blob's files in a work_dir. */
-export function cachePaths(dir: string, { id, metaBlobId }: Pick<BlobInfo, 'id' | 'metaBlobId'>) {
+export function cachePaths(
+  dir: string,
+  { id, metaBlobId, features }: Pick<BlobInfo, 'id' | 'metaBlobId' | 'features'>,
+) {
   const path = (suffix: string): string => join(dir, id + suffix)
   const names = {
-    data: path(SUFFIX.data),
+    data: path((features & BLOB_FEATURE.TARFS) === 0 ? SUFFIX.data : SUFFIX.tar),
     map: path(SUFFIX.map),
     /** Data file of a cache in "compressed" mode, whose chunk map has the same name as ours. */
     raw: path(SUFFIX.raw),
@@ -131,7 +136,7 @@ function openPair(
   if (!indexed) {
     const data = openData(paths.data)
     // A map of a data file that is gone would speak of this one.
-    if (data.created) for (const path of mapsOf(paths)) rmSync(path, { force: true })
+    if (data.created && !isTar(paths)) for (const path of mapsOf(paths)) rmSync(path, { force: true })
     return { data: data.fd, writable: fitData(data, info) }
   }
   const map = openExisting(paths.map)
@@ -236,6 +241,11 @@ function mapsOf(paths: CachePaths): string[] {
   return [paths.old.map, paths.map].filter(path => existsSync(path))
 }
 
+/** No map speaks of it, though one of the same id may be there. */
+function isTar(paths: CachePaths): boolean {
+  return paths.data.endsWith(SUFFIX.tar)
+}
+
 /** Resolves when the disk has what was written to the file. */
 export async function syncFile(path: string): Promise<void> {
   const file = await open(path, 'r')
@@ -251,7 +261,7 @@ export async function syncFile(path: string): Promise<void> {
  * files open with a map, and the folder's lock must be held.
  */
 export async function removeMaps(paths: CachePaths): Promise<void> {
-  const maps = mapsOf(paths)
+  const maps = isTar(paths) ? [] : mapsOf(paths)
   if (maps.length === 0) return
   for (const path of maps) rmSync(path, { force: true })
   const folder = await open(dirname(paths.map), 'r')
@@ -264,6 +274,7 @@ export async function removeMaps(paths: CachePaths): Promise<void> {
 
 /** Gives a file that has one of its two names the other as well. */
 export function linkNames(paths: CachePaths): void {
+  if (isTar(paths)) return
   for (const [now, before] of [
     [paths.data, paths.old.data],
     [paths.map, paths.old.map],

@@ -5,10 +5,18 @@ import { SUFFIX } from './cache-files.js'
 import { claimFile } from './folder-lock.js'
 
 /** What belongs to a data file, the map first: data without a map is nothing, a map without data would be a lie. */
-const COMPANIONS = [SUFFIX.map, SUFFIX.oldMap, SUFFIX.data, SUFFIX.meta, SUFFIX.digest, SUFFIX.toc] as const
+const COMPANIONS = {
+  [SUFFIX.data]: [SUFFIX.map, SUFFIX.oldMap, SUFFIX.data, SUFFIX.meta, SUFFIX.digest, SUFFIX.toc],
+  [SUFFIX.tar]: [SUFFIX.tar],
+} as const
+type Kind = keyof typeof COMPANIONS
+const KINDS = [SUFFIX.data, SUFFIX.tar] as const
+const ALL = KINDS.flatMap(kind => COMPANIONS[kind])
 
 /** One blob's files, by all names that they have in the folder. */
 interface BlobFiles {
+  /** What the name of its data file ends with. */
+  readonly kind: Kind
   readonly ids: string[]
   readonly inode: string
   /** Milliseconds since 1970: the last time somebody wrote to it or closed it. */
@@ -30,7 +38,7 @@ export function folderBytes(dir: string): number {
   const seen = new Set<string>()
   let bytes = 0
   for (const name of readdirSync(dir)) {
-    if (!COMPANIONS.some(suffix => name.endsWith(suffix))) continue
+    if (!ALL.some(suffix => name.endsWith(suffix))) continue
     const file = stat(join(dir, name))
     if (file === undefined || !file.isFile() || seen.has(inodeOf(file))) continue
     seen.add(inodeOf(file))
@@ -43,13 +51,14 @@ export function folderBytes(dir: string): number {
 function blobsIn(dir: string): BlobFiles[] {
   const blobs = new Map<string, BlobFiles>()
   for (const name of readdirSync(dir)) {
-    if (!name.endsWith(SUFFIX.data)) continue
+    const kind = KINDS.find(suffix => name.endsWith(suffix))
+    if (kind === undefined) continue
     const file = stat(join(dir, name))
     if (file === undefined || !file.isFile()) continue
     const inode = inodeOf(file)
-    const id = name.slice(0, -SUFFIX.data.length)
+    const id = name.slice(0, -kind.length)
     const known = blobs.get(inode)
-    if (known === undefined) blobs.set(inode, { ids: [id], inode, used: file.mtimeMs })
+    if (known === undefined) blobs.set(inode, { kind, ids: [id], inode, used: file.mtimeMs })
     else known.ids.push(id)
   }
   return [...blobs.values()].sort((a, b) => a.used - b.used)
@@ -68,21 +77,21 @@ export function removeClosedBlobs(dir: string, wanted: number): number {
   return freed
 }
 
-function remove(dir: string, { ids, inode }: BlobFiles): number {
+function remove(dir: string, { kind, ids, inode }: BlobFiles): number {
   const [id = ''] = ids
   let fd: number
   try {
-    fd = openSync(join(dir, id + SUFFIX.data), 'r')
+    fd = openSync(join(dir, id + kind), 'r')
   } catch {
     return 0
   }
   try {
     if (!claimFile(fd)) return 0
     const before = folderBytes(dir)
-    for (const suffix of COMPANIONS)
+    for (const suffix of COMPANIONS[kind])
       for (const name of ids) {
         const path = join(dir, name + suffix)
-        const file = suffix === SUFFIX.data ? stat(path) : undefined
+        const file = suffix === kind ? stat(path) : undefined
         if (file !== undefined && inodeOf(file) !== inode) continue
         rmSync(path, { force: true })
       }

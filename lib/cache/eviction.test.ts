@@ -76,7 +76,7 @@ async function setUp(t: Test, kind: Kind, settings: CacheSettings = {}, source?:
     filecache: { ...MAP[kind], work_dir: workDir, size_limit: limit },
   }
   const blob = await manager.open(from.info, from.backend, config)
-  const data = join(workDir, `${from.info.id}.blob.data`)
+  const data = join(workDir, `${from.info.id}.${kind === 'tarfs' ? 'tar' : 'blob'}.data`)
   const metrics = (name: string): number => manager.metrics()?.json()[name] as number
   const evicted = (): number => metrics('evicted_data_amount')
   return {
