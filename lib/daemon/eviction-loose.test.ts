@@ -2,14 +2,23 @@
  * The same for blobs whose chunks have no numbers, so that only the process that stored them knows which are there: images
  * of 2020, and tarfs, whose chunks lie anywhere between pages.
  */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { october2020 } from '../rafs/testing/early-v5.js'
 import { buildImage, buildTarfs, SourceFiles } from './testing/built-image.js'
 import { CountingServer } from './testing/counting-server.js'
-import { inParallel, readFile } from './testing/guest-tree.js'
-import { FILES, folderBytes, LIMIT, MIB, mounted, readMany, READERS, SLACK } from './testing/limited-cache.js'
+import {
+  FILES,
+  folderBytes,
+  LIMIT,
+  mounted,
+  readMany,
+  showsKills,
+  showsLeftovers,
+  showsReaders,
+  SLACK,
+} from './testing/limited-cache.js'
 import { tempDir } from './testing/temp-dir.js'
 
 const dir = tempDir(t)
@@ -25,32 +34,12 @@ const served = [
 t.teardown(() => Promise.all(served.map(([, { server }]) => server.stop())))
 
 for (const [image, from] of served)
-  t.test(`${image}: readers while eviction runs`, async t => {
-    const workDir = tempDir(t)
-    const guest = await mounted(t, from, workDir)
-    let most = 0
-    for (let round = 0; round < 2; round++) {
-      t.strictSame(await readMany(guest, 300, round + 1), { right: 300 })
-      most = Math.max(most, folderBytes(workDir))
-    }
-    t.ok(most <= LIMIT + SLACK, `at most ${(most / MIB).toFixed(1)} MiB of ${LIMIT / MIB}`)
-    const evicted = await guest.evicted()
-    t.ok(evicted > 2 * LIMIT, `${(evicted / MIB).toFixed(0)} MiB were evicted`)
-  })
+  t.test(`${image}: readers while eviction runs`, t => showsReaders(t, from, 2))
 
-t.test('what an earlier daemon left is evicted from open blobs, too', async t => {
-  for (const [image, from] of served) {
-    const workDir = tempDir(t)
-    const first = await mounted(t, from, workDir, 0)
-    await inParallel(first.files, file => readFile(first.fuse, file), READERS)
-    await first.daemon.stop()
-    t.ok(folderBytes(workDir) > 2 * LIMIT)
-    const second = await mounted(t, from, workDir)
-    while ((await second.evicted()) === 0);
-    t.ok(folderBytes(workDir) <= LIMIT, image)
-    t.strictSame(await readMany(second, 300, 5), { right: 300 })
-  }
-})
+for (const [image, from] of served)
+  t.test(`${image}: what an earlier daemon left is evicted from open blobs, too`, t =>
+    showsLeftovers(t, from),
+  )
 
 t.test('two daemons in one folder: what the first one leaves, the other takes', async t => {
   for (const [, from] of served) {
@@ -68,20 +57,4 @@ t.test('two daemons in one folder: what the first one leaves, the other takes', 
 })
 
 for (const [image, from] of served)
-  t.test(`${image}: kill -9 while it evicts: nothing wrong afterwards`, async t => {
-    const workDir = join(tempDir(t), 'cache')
-    mkdirSync(workDir)
-    for (let kill = 0; kill < 2; kill++) {
-      const guest = await mounted(t, from, workDir)
-      t.notOk((await readMany(guest, 150, 20 + kill))['wrong'], `before kill ${kill + 1}`)
-      const asked = from.server.ranges.length
-      const reading = readMany(guest, 2000, kill).catch(() => undefined)
-      await from.server.until(() => from.server.ranges.length > asked + 40 + 37 * kill)
-      process.kill(guest.daemon.pid, 'SIGKILL')
-      guest.fuse.frontend.close()
-      await reading
-      await guest.daemon.stop()
-    }
-    const last = await mounted(t, from, workDir, 0)
-    t.strictSame(await readMany(last, 600, 99), { right: 600 })
-  })
+  t.test(`${image}: kill -9 while it evicts: nothing wrong afterwards`, t => showsKills(t, from, 2))

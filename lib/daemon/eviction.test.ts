@@ -2,13 +2,23 @@
  * A cache that must not grow: every byte that guests get is right while what they read is taken away, with another daemon
  * in the same folder, and with kill -9 in between. Nobody checks digests of what is in the cache: wrong bytes would show.
  */
-import { mkdirSync, readdirSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { buildImage, SourceFiles } from './testing/built-image.js'
 import { CountingServer } from './testing/counting-server.js'
-import { inParallel, readFile } from './testing/guest-tree.js'
-import { FILES, folderBytes, LIMIT, MIB, mounted, readMany, READERS, SLACK } from './testing/limited-cache.js'
+import { readFile } from './testing/guest-tree.js'
+import {
+  FILES,
+  folderBytes,
+  LIMIT,
+  mounted,
+  readMany,
+  showsKills,
+  showsLeftovers,
+  showsReaders,
+  SLACK,
+} from './testing/limited-cache.js'
 import { tempDir } from './testing/temp-dir.js'
 
 const dir = tempDir(t)
@@ -25,18 +35,7 @@ const v5 = { source, image: images.v5, server: serverV5 }
 const served = Object.entries({ v6, v5 })
 
 for (const [image, from] of served)
-  t.test(`${image}: readers while eviction runs`, async t => {
-    const workDir = tempDir(t)
-    const guest = await mounted(t, from, workDir)
-    let most = 0
-    for (let round = 0; round < 3; round++) {
-      t.strictSame(await readMany(guest, 300, round + 1), { right: 300 })
-      most = Math.max(most, folderBytes(workDir))
-    }
-    t.ok(most <= LIMIT + SLACK, `at most ${(most / MIB).toFixed(1)} MiB of ${LIMIT / MIB}`)
-    const evicted = await guest.evicted()
-    t.ok(evicted > 3 * LIMIT, `${(evicted / MIB).toFixed(0)} MiB were evicted`)
-  })
+  t.test(`${image}: readers while eviction runs`, t => showsReaders(t, from, 3))
 
 t.test('what is used stays, what is not goes', async t => {
   const workDir = tempDir(t)
@@ -67,19 +66,10 @@ t.test('blobs that nobody has open go first, whole', async t => {
   t.ok(folderBytes(workDir) <= LIMIT + SLACK)
 })
 
-t.test('what an earlier daemon left is evicted from open blobs, too', async t => {
-  for (const [image, from] of served) {
-    const workDir = tempDir(t)
-    const first = await mounted(t, from, workDir, 0)
-    await inParallel(first.files, file => readFile(first.fuse, file), READERS)
-    await first.daemon.stop()
-    t.ok(folderBytes(workDir) > 2 * LIMIT)
-    const second = await mounted(t, from, workDir)
-    while ((await second.evicted()) === 0);
-    t.ok(folderBytes(workDir) <= LIMIT, image)
-    t.strictSame(await readMany(second, 300, 5), { right: 300 })
-  }
-})
+for (const [image, from] of served)
+  t.test(`${image}: what an earlier daemon left is evicted from open blobs, too`, t =>
+    showsLeftovers(t, from),
+  )
 
 t.test('two daemons in one folder: neither takes what the other has open; alone, one does', async t => {
   const workDir = tempDir(t)
@@ -95,20 +85,4 @@ t.test('two daemons in one folder: neither takes what the other has open; alone,
   t.strictSame(await readMany(a, 400, 10), { right: 400 })
 })
 
-t.test('kill -9 while it evicts: nothing wrong afterwards', async t => {
-  const workDir = join(tempDir(t), 'cache')
-  mkdirSync(workDir)
-  for (let kill = 0; kill < 3; kill++) {
-    const guest = await mounted(t, v6, workDir)
-    t.notOk((await readMany(guest, 150, 20 + kill))['wrong'], `before kill ${kill + 1}`)
-    const asked = server.ranges.length
-    const reading = readMany(guest, 2000, kill).catch(() => undefined)
-    await server.until(() => server.ranges.length > asked + 40 + 37 * kill)
-    process.kill(guest.daemon.pid, 'SIGKILL')
-    guest.fuse.frontend.close()
-    await reading
-    await guest.daemon.stop()
-  }
-  const last = await mounted(t, v6, workDir, 0)
-  t.strictSame(await readMany(last, 600, 99), { right: 600 })
-})
+t.test('kill -9 while it evicts: nothing wrong afterwards', t => showsKills(t, v6, 3))

@@ -1,5 +1,5 @@
 /** Guests of a daemon whose cache must not grow. */
-import { readdirSync, statSync } from 'node:fs'
+import { mkdirSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import type { FuseClient } from '../../../addon/test/fuse-client.js'
@@ -9,6 +9,7 @@ import type { CountingServer } from './counting-server.js'
 import { connectGuest, startDaemon } from './daemon.js'
 import { inParallel, readFile, type GuestFile } from './guest-tree.js'
 import { remoteConfig } from './remote.js'
+import { tempDir } from './temp-dir.js'
 
 export const MIB = 1 << 20
 /** Files of an image: three times what the cache may hold. */
@@ -94,4 +95,51 @@ export async function readMany(
     READERS,
   )
   return outcomes
+}
+
+/** Asserts that readers get right bytes while eviction keeps the folder within its limit. */
+export async function showsReaders(t: Test, from: Served, rounds: number): Promise<void> {
+  const workDir = tempDir(t)
+  const guest = await mounted(t, from, workDir)
+  let most = 0
+  for (let round = 0; round < rounds; round++) {
+    t.strictSame(await readMany(guest, 300, round + 1), { right: 300 })
+    most = Math.max(most, folderBytes(workDir))
+  }
+  t.ok(most <= LIMIT + SLACK, `at most ${(most / MIB).toFixed(1)} MiB of ${LIMIT / MIB}`)
+  const evicted = await guest.evicted()
+  t.ok(evicted > rounds * LIMIT, `${(evicted / MIB).toFixed(0)} MiB were evicted`)
+}
+
+/** Asserts that what an earlier daemon left in the folder is evicted by the next one, which has the blob open. */
+export async function showsLeftovers(t: Test, from: Served): Promise<void> {
+  const workDir = tempDir(t)
+  const first = await mounted(t, from, workDir, 0)
+  await inParallel(first.files, file => readFile(first.fuse, file), READERS)
+  await first.daemon.stop()
+  t.ok(folderBytes(workDir) > 2 * LIMIT)
+  const second = await mounted(t, from, workDir)
+  while ((await second.evicted()) === 0);
+  t.ok(folderBytes(workDir) <= LIMIT)
+  t.strictSame(await readMany(second, 300, 5), { right: 300 })
+}
+
+/** Asserts that no byte is wrong after daemons were killed while they evicted. */
+export async function showsKills(t: Test, from: Served, kills: number): Promise<void> {
+  const workDir = join(tempDir(t), 'cache')
+  mkdirSync(workDir)
+  const { server } = from
+  for (let kill = 0; kill < kills; kill++) {
+    const guest = await mounted(t, from, workDir)
+    t.notOk((await readMany(guest, 150, 20 + kill))['wrong'], `before kill ${kill + 1}`)
+    const asked = server.ranges.length
+    const reading = readMany(guest, 2000, kill).catch(() => undefined)
+    await server.until(() => server.ranges.length > asked + 40 + 37 * kill)
+    process.kill(guest.daemon.pid, 'SIGKILL')
+    guest.fuse.frontend.close()
+    await reading
+    await guest.daemon.stop()
+  }
+  const last = await mounted(t, from, workDir, 0)
+  t.strictSame(await readMany(last, 600, 99), { right: 600 })
 }
