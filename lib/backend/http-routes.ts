@@ -4,7 +4,7 @@ import type { HttpOptions, MirrorOptions, ProxyOptions } from './backend.js'
 import { Health } from './health.js'
 import { exchange } from './http-exchange.js'
 import type { Pools } from './http-pools.js'
-import { mirrorRoute, originRoute, parse, proxyRoute, type Route } from './route.js'
+import { mirrorHeaders, mirrorRoute, originRoute, parse, proxyRoute, type Route } from './route.js'
 
 /** Failures in a row after which a proxy is left alone; mirrors have a setting for it. */
 const PROXY_FAILURES = 3
@@ -85,27 +85,38 @@ export class Routes {
   }
 
   #mirrorHealth(mirror: MirrorOptions): Health {
-    const { mirrorPing } = this.#options
+    const { mirrorPing, origin } = this.#options
     const fallback = mirrorPing === undefined ? '' : mirror.host.replace(/\/+$/, '') + mirrorPing
     return new Health(this.#options.clock, {
       failureLimit: mirror.failure_limit,
       intervalMs: mirror.health_check_interval * 1000,
       pauseMs: MIRROR_PAUSE_MS,
-      ...this.#ping(mirror.ping_url === '' ? fallback : mirror.ping_url, 'mirrors.ping_url'),
+      ...this.#ping(mirror.ping_url === '' ? fallback : mirror.ping_url, 'mirrors.ping_url', {
+        origin: parse(mirror.host, 'mirrors.host').origin,
+        headers: mirrorHeaders(mirror, origin),
+      }),
       onChange: this.#report(`mirror ${mirror.host}`),
     })
   }
 
-  /** Any answer that is not a server error will do: `/v2/` of a registry answers 401. */
-  #ping(text: string, key: string): { ping?: () => Promise<boolean> } {
+  /**
+   * Any answer that is not a server error will do: `/v2/` of a registry answers 401. A ping of the mirror itself
+   * carries its headers, or a Dragonfly daemon would ask the registry that is its default for `/v2/`.
+   */
+  #ping(
+    text: string,
+    key: string,
+    mirror?: { readonly origin: string; readonly headers: Readonly<Record<string, string>> },
+  ): { ping?: () => Promise<boolean> } {
     if (text === '') return {}
     const url = parse(text, key)
+    const headers = mirror?.origin === url.origin ? mirror.headers : {}
     const { pools, clock } = this.#options
     return {
       ping: async () => {
         const answer = await exchange(
           pools.direct(url),
-          { method: 'GET', url, headers: {} },
+          { method: 'GET', url, headers },
           { clock, signal: this.#closing.signal, timeoutMs: PING_TIMEOUT_MS },
         )
         return answer.status < 500

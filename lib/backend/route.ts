@@ -76,22 +76,21 @@ function plainHttp(url: URL): URL {
   return new URL(`http://${url.hostname}${port}${url.pathname}${url.search}`)
 }
 
-/** `origin` is told to a Dragonfly daemon that mirrors several registries. */
-export function mirrorRoute(
-  pools: Pools,
-  mirror: {
-    readonly host: string
-    readonly headers: Readonly<Record<string, string>>
-    readonly auth_through: boolean
-  },
-  origin: string,
-  health: Health,
-): Route {
+interface Mirror {
+  readonly host: string
+  readonly headers: Readonly<Record<string, string>>
+  readonly auth_through: boolean
+}
+
+/** What a mirror is told, by names in lower case: `origin` is for a Dragonfly daemon that mirrors several registries. */
+export function mirrorHeaders(mirror: Mirror, origin: string): Readonly<Record<string, string>> {
+  const given = Object.entries(mirror.headers).map(([name, value]) => [name.toLowerCase(), value] as const)
+  return { 'x-dragonfly-registry': origin, ...Object.fromEntries(given) }
+}
+
+export function mirrorRoute(pools: Pools, mirror: Mirror, origin: string, health: Health): Route {
   const base = parse(mirror.host, 'mirrors.host')
   const prefix = base.pathname.replace(/\/+$/, '')
-  const given = Object.fromEntries(
-    Object.entries(mirror.headers).map(([name, value]) => [name.toLowerCase(), value]),
-  )
   const direct = (url: URL) => pools.direct(url)
   return {
     kind: 'mirror',
@@ -101,7 +100,7 @@ export function mirrorRoute(
     wire: url => url,
     dispatcher: direct,
     plain: direct,
-    headers: { 'x-dragonfly-registry': origin, ...given },
+    headers: mirrorHeaders(mirror, origin),
     ownAuth: mirror.auth_through,
     health,
   }
