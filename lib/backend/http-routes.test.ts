@@ -109,6 +109,25 @@ t.test('proxy: every way to fail leads to the origin', async t => {
   }
 })
 
+t.test(
+  'proxy: credentials that it cannot bring are fetched without it, and it goes on with them',
+  async t => {
+    for (const fault of [{ status: 403, body: 'not through me' }, 'garbage', { resetAfter: -1 }] as const) {
+      const { registry, p2p, seams, blob } = await proxied(t, {}, { auth: base64('user:password') })
+      registry.auth = 'bearer'
+      p2p.always(request => (request.url?.includes('/token') === true ? fault : 'pass'))
+      await Promise.all([check(t, blob), check(t, blob, 3000)])
+      const origin = registry.blobRequests.length
+      // A proxy that says 403 is not asked for this blob again at once.
+      seams.clock.advance(61_000)
+      await check(t, blob, 5000)
+      t.equal(registry.blobRequests.length, origin + 1, JSON.stringify(fault))
+      t.equal(p2p.requests.at(-1)?.headers.authorization, 'Bearer t1', 'the origin’s token')
+      t.equal(registry.tokenRequests.length, 1)
+    }
+  },
+)
+
 t.test('proxy: killed, left alone, restarted, used again when its ping answers', async t => {
   const health = await BlobServer.start(Buffer.from('ok'))
   t.teardown(() => health.stop())
@@ -343,8 +362,23 @@ t.test('mirrors: after failure_limit failures one is left alone until its ping a
   seams.clock.advance(5000)
   while (first.server.requests.length < 3) await settle()
   t.equal(first.server.requests[2]?.url, '/v2/')
+  t.equal(first.server.requests[2]?.headers['x-dragonfly-registry'], `http://${registry.host}`)
   for (let i = 0; i < 50 && first.server.requests.length === 3; i++) await check(t, blob)
   t.equal(first.server.requests[3]?.url, PATH)
+})
+
+t.test('mirrors: their headers go along with a ping to themselves, and nowhere else', async t => {
+  const elsewhere = await BlobServer.start(Buffer.from('ok'))
+  t.teardown(() => elsewhere.stop())
+  const { blob, seams } = await mirrored(t, {
+    headers: { 'X-Key': 'secret' },
+    ping_url: `${elsewhere.url}/healthy`,
+  })
+  await check(t, blob)
+  seams.clock.advance(5000)
+  while (elsewhere.requests.length < 1) await settle()
+  const { 'x-key': key, 'x-dragonfly-registry': told } = elsewhere.requests[0]?.headers ?? {}
+  t.strictSame([key, told], [undefined, undefined])
 })
 
 t.test('mirrors: one without the blob is not asked for it again and again', async t => {

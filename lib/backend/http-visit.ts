@@ -19,6 +19,8 @@ export interface Way {
   readonly ownAuth: boolean
   /** The reader's: work that readers share only stops waiting on it. */
   readonly signal: AbortSignal
+  /** Names what `send` goes over. */
+  readonly via: string
   /** Asks for credentials: over the proxy on its route, straight on all others. Ends by the timeout alone. */
   readonly send: (request: HttpRequest, textLimit?: number) => Promise<Answer>
 }
@@ -185,6 +187,7 @@ function wayOf(context: VisitContext, route: Route, errand: Errand): Way {
     origin,
     ownAuth: route.ownAuth,
     signal: errand.signal,
+    via: route.kind === 'proxy' ? route.name : 'direct',
     send: (request, textLimit) => {
       context.onRequest()
       return exchange(route.plain(request.url), request, {

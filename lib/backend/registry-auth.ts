@@ -4,7 +4,7 @@
  *     no credentials ── 401 Bearer ──> token server (POST, else GET) ──> token, kept per place and scope
  *                    ── 401 Basic  ──> user and password
  *
- * One token is fetched at a time per place and scope, however many requests want it. It knows registries and
+ * One token is fetched at a time per place, scope and way, however many requests want it. It knows registries and
  * token servers, not blobs: pulls and pushes use it alike.
  */
 import { untilAborted } from '../base/abort.js'
@@ -21,8 +21,15 @@ export interface RegistryCredentials {
   readonly registryToken: string | null
 }
 
-/** Sends a request to a token server. */
-export type Send = (request: HttpRequest, textLimit?: number) => Promise<Answer>
+/** How token servers are reached by the one who asks. */
+export interface TokenWay {
+  /** What fails on one way may work on another: failures are remembered by this name, tokens serve all ways. */
+  readonly via: string
+  /** Ends by itself. */
+  readonly send: (request: HttpRequest, textLimit?: number) => Promise<Answer>
+  /** The asker's: work that askers share only stops waiting on it. */
+  readonly signal: AbortSignal
+}
 
 /** A token is renewed this long before its end, plus a random share of its life: daemons of a cluster spread. */
 const RENEW_MS = 20_000
@@ -44,10 +51,14 @@ interface Token {
 interface Entry {
   challenge: Challenge | undefined
   token: Token | undefined
-  fetching: Promise<void> | undefined
+  readonly ways: Map<string, WayState>
   /** After a failed renewal in advance: not again before, and how long to wait after the next failure. */
   restUntil: number
   restMs: number
+}
+
+interface WayState {
+  fetching: Promise<void> | undefined
   denial: { readonly until: number; readonly error: unknown } | undefined
 }
 
@@ -74,12 +85,7 @@ export class RegistryAuth {
   }
 
   /** The Authorization header for a request to `place` (an origin), when one is known to be wanted. */
-  async authorization(
-    place: string,
-    scope: string,
-    send: Send,
-    signal: AbortSignal,
-  ): Promise<string | undefined> {
+  async authorization(place: string, scope: string, way: TokenWay): Promise<string | undefined> {
     const entry = this.#entry(place, scope)
     const { challenge } = entry
     if (challenge === undefined) {
@@ -89,10 +95,14 @@ export class RegistryAuth {
     if (challenge.scheme === 'basic') return this.#basic()
     const now = this.#clock.now()
     if (entry.token === undefined || now >= entry.token.endsAt) {
-      await untilAborted(this.#fetch(entry, challenge, scope, send), signal)
-    } else if (now >= entry.token.renewAt && now >= entry.restUntil && entry.fetching === undefined) {
+      await untilAborted(this.#fetch(entry, challenge, scope, way), way.signal)
+    } else if (
+      now >= entry.token.renewAt &&
+      now >= entry.restUntil &&
+      stateOf(entry, way).fetching === undefined
+    ) {
       // The old token serves until the new one is there.
-      this.#fetch(entry, challenge, scope, send).catch(() => {
+      this.#fetch(entry, challenge, scope, way).catch(() => {
         entry.restMs = Math.min(MAX_REST_MS, entry.restMs === 0 ? FIRST_REST_MS : entry.restMs * 2)
         entry.restUntil = this.#clock.now() + entry.restMs
       })
@@ -109,8 +119,7 @@ export class RegistryAuth {
     scope: string,
     wwwAuthenticate: string | string[] | undefined,
     sent: string | undefined,
-    send: Send,
-    signal: AbortSignal,
+    way: TokenWay,
   ): Promise<boolean> {
     const entry = this.#entry(place, scope)
     const current = entry.token === undefined ? undefined : `Bearer ${entry.token.value}`
@@ -132,7 +141,7 @@ export class RegistryAuth {
       if (!accepted && this.#clock.now() - fetchedAt < DENIED_MS) return false
       entry.token = undefined
     }
-    await untilAborted(this.#fetch(entry, challenge, scope, send), signal)
+    await untilAborted(this.#fetch(entry, challenge, scope, way), way.signal)
     return true
   }
 
@@ -147,14 +156,7 @@ export class RegistryAuth {
     const key = `${place} ${scope}`
     let entry = this.#entries.get(key)
     if (entry === undefined) {
-      entry = {
-        challenge: undefined,
-        token: undefined,
-        fetching: undefined,
-        restUntil: 0,
-        restMs: 0,
-        denial: undefined,
-      }
+      entry = { challenge: undefined, token: undefined, ways: new Map(), restUntil: 0, restMs: 0 }
       this.#entries.set(key, entry)
     }
     return entry
@@ -183,20 +185,21 @@ export class RegistryAuth {
     return this.#basic() === undefined ? undefined : offered.find(one => one.scheme === 'basic')
   }
 
-  #fetch(entry: Entry, challenge: Challenge, scope: string, send: Send): Promise<void> {
-    const { denial } = entry
+  #fetch(entry: Entry, challenge: Challenge, scope: string, way: TokenWay): Promise<void> {
+    const state = stateOf(entry, way)
+    const { denial } = state
     if (denial !== undefined && this.#clock.now() < denial.until) return Promise.reject(denial.error)
-    entry.fetching ??= this.#ask(entry, challenge, scope, send).finally(() => {
-      entry.fetching = undefined
+    state.fetching ??= this.#ask(entry, challenge, scope, way).finally(() => {
+      state.fetching = undefined
     })
-    return entry.fetching
+    return state.fetching
   }
 
-  async #ask(entry: Entry, challenge: Challenge, scope: string, send: Send): Promise<void> {
+  async #ask(entry: Entry, challenge: Challenge, scope: string, way: TokenWay): Promise<void> {
     const askedAt = this.#clock.now()
     this.fetches++
     try {
-      const { value, expiresInMs } = await this.#request(challenge, scope, send)
+      const { value, expiresInMs } = await this.#request(challenge, scope, way)
       const spread = this.#random() * Math.min(MAX_SPREAD_MS, expiresInMs / 10)
       const early = Math.min(expiresInMs / 2, RENEW_MS + spread)
       entry.token = {
@@ -206,11 +209,11 @@ export class RegistryAuth {
         endsAt: askedAt + expiresInMs,
         accepted: false,
       }
-      entry.denial = undefined
+      stateOf(entry, way).denial = undefined
       entry.restMs = 0
     } catch (error) {
       if (error instanceof HttpFailure && !error.retry)
-        entry.denial = { until: this.#clock.now() + DENIED_MS, error }
+        stateOf(entry, way).denial = { until: this.#clock.now() + DENIED_MS, error }
       throw error
     }
   }
@@ -218,7 +221,7 @@ export class RegistryAuth {
   async #request(
     challenge: Challenge,
     scope: string,
-    send: Send,
+    way: TokenWay,
   ): Promise<{ readonly value: string; readonly expiresInMs: number }> {
     const realm = challenge.params['realm'] ?? ''
     let url: URL
@@ -239,7 +242,7 @@ export class RegistryAuth {
     }
     const known = this.#methods.get(url.host)
     for (const method of known === undefined ? (['POST', 'GET'] as const) : [known]) {
-      const answer = await send(tokenRequest(method, ask), TOKEN_TEXT)
+      const answer = await way.send(tokenRequest(method, ask), TOKEN_TEXT)
       if (answer.status === 200) {
         const token = parseToken(answer.text, shown(url))
         this.#methods.set(url.host, method)
@@ -252,4 +255,13 @@ export class RegistryAuth {
     }
     throw new HttpFailure('BACKEND_UNAUTHORIZED', `${shown(url)} gave no token`)
   }
+}
+
+function stateOf(entry: Entry, way: TokenWay): WayState {
+  let state = entry.ways.get(way.via)
+  if (state === undefined) {
+    state = { fetching: undefined, denial: undefined }
+    entry.ways.set(way.via, state)
+  }
+  return state
 }

@@ -53,7 +53,7 @@ class RegistrySource implements ObjectSource {
   }
 
   async sign(_: HttpRequest, way: Way): Promise<Readonly<Record<string, string>>> {
-    const sent = await this.#auth.authorization(place(way), this.#scope, way.send, way.signal)
+    const sent = await this.#auth.authorization(place(way), this.#scope, way)
     return sent === undefined ? {} : { authorization: sent }
   }
 
@@ -62,14 +62,7 @@ class RegistrySource implements ObjectSource {
     const sent = request.headers['authorization']
     // A mirror could name a token server of its own liking; only one that may authenticate gets credentials.
     const { headers } = way.ownAuth ? answer : await this.#askOrigin(way)
-    return this.#auth.challenged(
-      place(way),
-      this.#scope,
-      headers['www-authenticate'],
-      sent,
-      way.send,
-      way.signal,
-    )
+    return this.#auth.challenged(place(way), this.#scope, headers['www-authenticate'], sent, way)
   }
 
   accepted(request: HttpRequest): void {

@@ -64,7 +64,6 @@ class Registry {
     url: URL,
     blob?: { path: string; sent: (bytes: number) => void },
   ): Promise<Answer> {
-    const { signal } = new AbortController()
     const send = async (asked: {
       method: string
       url: URL
@@ -79,8 +78,9 @@ class Registry {
       })
       return { status: answer.statusCode, headers: answer.headers, text: await answer.body.text() }
     }
+    const way = { via: 'direct', send, signal: new AbortController().signal }
     for (let again = false; ; again = true) {
-      const sent = await this.#auth.authorization(this.#origin, this.#scope, send, signal)
+      const sent = await this.#auth.authorization(this.#origin, this.#scope, way)
       const answer = await request(url, {
         method,
         dispatcher: this.#agent,
@@ -98,8 +98,7 @@ class Registry {
       if (answer.statusCode !== 401 || again) return answer
       const challenge = answer.headers['www-authenticate']
       await answer.body.dump()
-      if (!(await this.#auth.challenged(this.#origin, this.#scope, challenge, sent, send, signal)))
-        return answer
+      if (!(await this.#auth.challenged(this.#origin, this.#scope, challenge, sent, way))) return answer
     }
   }
 }
