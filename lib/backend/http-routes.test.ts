@@ -128,6 +128,20 @@ t.test(
   },
 )
 
+t.test('proxy: a HEAD that it refuses does not keep reads from it', async t => {
+  for (const status of [400, 403, 404, 405]) {
+    const { registry, p2p, blob: reader } = await proxied(t)
+    p2p.always(request => (request.method === 'HEAD' ? { status } : 'pass'))
+    t.equal(await reader.size(), blob.length, String(status))
+    t.equal(registry.server.requests.length, 1)
+    await check(t, reader)
+    t.strictSame(
+      p2p.requests.map(request => request.method),
+      ['HEAD', 'GET'],
+    )
+  }
+})
+
 t.test('proxy: killed, left alone, restarted, used again when its ping answers', async t => {
   const health = await BlobServer.start(Buffer.from('ok'))
   t.teardown(() => health.stop())

@@ -211,7 +211,8 @@ export class HttpBackend implements Backend {
         if (signal.aborted) throw failure
         if (failure.down || failure.code === 'BACKEND_TLS' || failure.code === 'BACKEND_BAD_ANSWER')
           route.health?.failed(failure.message)
-        else blob.avoid(route, this.#clock.now() + AVOID_MS)
+        // A HEAD that is refused says nothing about GET: dfdaemon's rules, and so its use_http, are for GET alone.
+        else if (method === 'GET') blob.avoid(route, this.#clock.now() + AVOID_MS)
         if (last) throw failure
         this.#counts.detours++
       }
