@@ -1,7 +1,7 @@
 import t from 'tap'
 import { BLOB_FEATURE, type BlobInfo } from './cache.js'
 import { ChunkTable, metaFileSize } from './chunk-table.js'
-import { CI_MAGIC, CiHeaderV6 } from './layout.js'
+import { CI_MAGIC, CiHeaderV6, ZranWindowV6 } from './layout.js'
 
 function info(
   features: number,
@@ -127,4 +127,18 @@ t.test('records that leave the blob, windows that leave the table', async t => {
   t.throws(() => unit(0n, 0n, { windowCount: 2 }), { code: 'CACHE_BAD_META' }, 'too many windows')
   t.throws(() => unit(0n, 0n, { windowOffset: 23n }), { code: 'CACHE_BAD_META' }, 'windows inside records')
   t.throws(() => unit(0n, 0n, { windowOffset: 2n ** 60n }), { code: 'CACHE_BAD_META' }, 'far away')
+})
+
+t.test('entry points into a gzip stream that cannot be', async t => {
+  const of = info(BLOB_FEATURE.CHUNK_INFO_V2 | BLOB_FEATURE.ZRAN, 1, 24 + 40 + 40_000)
+  const unit = (bits: number, dictionaryLength: number) => {
+    const window = new Uint8Array(ZranWindowV6.size)
+    ZranWindowV6.write(window, { inLength: 50, outLength: 200, dictionaryLength, bits })
+    const table = Buffer.concat([words((3n << 56n) | (99n << 32n), 0n, 0n), window, Buffer.alloc(40_000)])
+    const header = { windowOffset: 24n, windowBytes: 40_040n, windowCount: 1 }
+    return new ChunkTable(of, metaFile(of, table, header)).unit(0)
+  }
+  t.match(unit(7, 32_768), { zran: { bits: 7 } })
+  t.throws(() => unit(8, 0), { code: 'CACHE_BAD_META', message: /8 bits/ })
+  t.throws(() => unit(0, 32_769), { code: 'CACHE_BAD_META', message: /32769 bytes/ })
 })

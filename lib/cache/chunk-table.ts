@@ -44,6 +44,10 @@ export interface TableChunk {
   readonly window?: { readonly index: number; readonly at: number; readonly kind: 'batch' | 'zran' }
 }
 
+/** Of an entry point into a gzip stream: bits in front of its first whole byte, and history (RFC 1951). */
+const MAX_BITS = 7
+const MAX_DICTIONARY = 32 << 10
+
 export class ChunkTable {
   readonly count: number
   readonly #info: BlobInfo
@@ -180,6 +184,11 @@ export class ChunkTable {
       }
     }
     const window = ZranWindowV6.read(this.#bytes, start)
+    if (window.bits > MAX_BITS || window.dictionaryLength > MAX_DICTIONARY)
+      throw this.#bad(
+        `window ${at.index} starts with ${window.bits} bits (at most ${MAX_BITS}) and a dictionary of ` +
+          `${window.dictionaryLength} bytes (at most ${MAX_DICTIONARY})`,
+      )
     const dictionary =
       this.#windowOffset + this.#windowCount * ZranWindowV6.size + Number(window.dictionaryOffset)
     if (dictionary + window.dictionaryLength > this.#windowEnd)

@@ -123,7 +123,13 @@ export class Decoding {
       })
       this.#given.set(job, id)
     }
-    if (batch.records.length > 0) batch.submit(urgent)
+    if (batch.dones.size === 0) return
+    try {
+      batch.submit(urgent)
+    } catch (error) {
+      // No thread can be started, for instance: readers hear of it, and nobody else.
+      for (const [job, id] of this.#given) if (batch.dones.has(id)) this.#fail(job, error)
+    }
   }
 
   #fail(job: Job, error: unknown): void {
