@@ -11,7 +11,7 @@ import type { BlobCache, ChunkWant, Fetched, FetchOptions } from '../cache/cache
 import type { CacheManager } from '../cache/manager.js'
 import type { ImageHandle } from '../rafs/handle.js'
 import { RafsImage } from '../rafs/image.js'
-import type { ColdFetched, ColdPlacement } from '../vfs/cold-reads.js'
+import { replyBytes, type ColdFetched, type ColdPlacement } from '../vfs/cold-reads.js'
 import type { ColdRead, FileNotes } from '../vfs/filesystem.js'
 import type { NydusConfig } from './config.js'
 import { prefetchImage, prefetchSettings } from './prefetch-image.js'
@@ -118,7 +118,7 @@ export class Instance {
     })
     const parts = [...byBlob]
     const fetches = parts.map(([blob, { refs }]) => this.#fetchFrom(blob, refs, { signal, partly }))
-    this.#readAhead.missed(ino, offset, lengthOf(extents))
+    this.#readAhead.missed(ino, offset, replyBytes(extents))
     const results = await Promise.allSettled(fetches)
     this.latency.add(performance.now() - started)
     const done = results.filter(result => result.status === 'fulfilled').map(result => result.value)
@@ -187,11 +187,6 @@ export class Instance {
         },
       )
   }
-}
-
-/** Bytes of a reply: its extents are triples of file, offset, length. */
-function lengthOf(extents: Float64Array): number {
-  return extents.reduce((sum, value, i) => (i % 3 === 2 ? sum + value : sum), 0)
 }
 
 /** All chunks of one blob, in the order of the tree. */

@@ -11,7 +11,7 @@ import type { Log } from '../base/log.js'
 import { METRIC } from '../fuse/abi.js'
 import { BYTES_READ, ERRORS, READ_SIZES, sizeBucket, stripeOf } from '../fuse/counters.js'
 import type { ImageHandle } from '../rafs/handle.js'
-import type { ColdFetched, ColdSource } from '../vfs/cold-reads.js'
+import { replyBytes, type ColdFetched, type ColdSource } from '../vfs/cold-reads.js'
 import type { ColdRead } from '../vfs/filesystem.js'
 import type { MountInfo, MountTable } from '../vfs/mount-table.js'
 import type { Images } from './images.js'
@@ -92,7 +92,7 @@ export class Instances implements ColdSource {
 
   /** A read that lanes had counted as answered failed: the yard's part of the counters, the one behind the lanes', says so. */
   readFailed(read: ColdRead, yardPart: number): void {
-    const bytes = read.extents.reduce((sum, value, i) => (i % 3 === 2 ? sum + value : sum), 0)
+    const bytes = replyBytes(read.extents)
     const shared = this.#table.countersAt(read.slot)
     if (shared !== undefined) {
       const counters = stripeOf(shared, yardPart)

@@ -251,6 +251,11 @@ export class ColdReads {
   }
 }
 
+/** Bytes of a reply: its extents are triples of file, offset, length. */
+export function replyBytes(extents: Float64Array): number {
+  return extents.reduce((sum, value, i) => (i % 3 === 2 ? sum + value : sum), 0)
+}
+
 /**
  * The read's extents with each wanted piece at its temporary place; undefined when all are where the lane said. Throws
  * when a piece has no place at all: the lane put a hole there, and zeros must not pass for data.
