@@ -33,6 +33,9 @@ class SpinPermit {
   SpinPermit& operator=(const SpinPermit&) = delete;
   explicit operator bool() const noexcept { return granted_; }
 
+  // Whether one more would be granted.
+  [[nodiscard]] static bool spare() noexcept { return spinning() < limit(); }
+
  private:
   static std::atomic<int>& spinning() noexcept {
     static std::atomic<int> count{0};

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 
+#include "base/assistant.h"
 #include "base/counter.h"
 #include "fuse/deferred.h"
 #include "fuse/session.h"
@@ -38,7 +39,7 @@ struct FuseCounters {
 
 class FuseService {
  public:
-  explicit FuseService(uint32_t pollUs) : pollUs_(pollUs) {}
+  explicit FuseService(uint32_t pollUs) : pollUs_(pollUs), assistant_(pollUs) {}
 
   [[nodiscard]] Session& session() noexcept { return session_; }
   [[nodiscard]] DeferredTable& deferred() noexcept { return deferred_; }
@@ -47,6 +48,11 @@ class FuseService {
     return counters_;
   }
   [[nodiscard]] uint32_t pollUs() const noexcept { return pollUs_; }
+  // For replies that take long to copy.
+  [[nodiscard]] Assistant& assistant() noexcept { return assistant_; }
+  [[nodiscard]] const Assistant& assistant() const noexcept {
+    return assistant_;
+  }
 
   // `count` tickets that were never handed out: the first of them.
   [[nodiscard]] uint64_t tickets(uint64_t count) noexcept {
@@ -66,6 +72,7 @@ class FuseService {
   DeferredTable deferred_;
   FuseCounters counters_;
   std::atomic<uint64_t> nextTicket_{1};
+  Assistant assistant_;
 };
 
 }  // namespace nydus

@@ -12,9 +12,10 @@ namespace nydus {
 namespace {
 
 // Completions between two publications: the guest can go on with the first
-// while we copy the others. Every 4 was measured best (docs/performance.md).
+// while we copy the others. Every 4 was measured best (docs/performance.md), or
+// one that takes as long to copy as a guest to wake up.
 constexpr size_t kPublishEvery = 4;
-constexpr uint64_t kPublishBytes = 256 << 10;
+constexpr uint64_t kLargeReply = 256 << 10;
 
 }  // namespace
 
@@ -87,21 +88,19 @@ void Lane::finishRun(size_t begin, size_t end, uint32_t completed) {
   if (left == 0)
     queue.finishBatch({});
   size_t written = 0;
-  uint64_t bytes = 0;
   for (size_t i = 0; left > 0; i++) {
     if ((mine >> i & 1) == 0)
       continue;
-    bytes += answer(slots[i], slots[i] < completed);
+    const uint64_t bytes = answer(slots[i], slots[i] < completed);
     indices[written++] = open_[slots[i]].index;
     const auto done = std::span(indices).first(written);
     if (--left == 0) {
       settleLookups();
       queue.finishBatch(done);
-    } else if (written == kPublishEvery || bytes >= kPublishBytes) {
+    } else if (written == kPublishEvery || bytes >= kLargeReply) {
       settleLookups();
       queue.finishSome(done);
       written = 0;
-      bytes = 0;
     }
   }
 }

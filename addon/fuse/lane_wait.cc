@@ -3,18 +3,11 @@
 
 #include "base/clock.h"
 #include "base/cpus.h"
+#include "base/pause.h"
 #include "fuse/lane.h"
 
 namespace nydus {
 namespace {
-
-void pause() noexcept {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
 
 // Looks between two readings of the clock.
 constexpr int kLooks = 8;
@@ -58,7 +51,7 @@ bool Lane::poll(uint64_t start, uint64_t budget) {
       for (const LanePort::Entry& entry : queues_) {
         found = found || entry.queue->pollReady();
       }
-      pause();
+      pauseSpinning();
     }
     if (interrupted())
       break;

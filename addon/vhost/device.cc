@@ -197,6 +197,7 @@ Device::Totals Device::totals() const {
       {"polls", fuse.polls.get()},
       {"pollHits", fuse.pollHits.get()},
       {"sleeps", fuse.sleeps.get()},
+      {"sharedParts", service_.assistant().helped()},
   };
 }
 

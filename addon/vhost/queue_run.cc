@@ -33,6 +33,7 @@ QueueRun::QueueRun(Key, const QueueSetup& setup, const RingMemory& ring)
       eventIndex_(setup.eventIndex),
       counters_(*setup.counters),
       owner_(*setup.owner),
+      assistant_(setup.assistant),
       ring_(ring),
       memory_(setup.memory),
       walker_(setup.indirect),
@@ -214,7 +215,8 @@ bool QueueRun::write(uint32_t index,
     for (const Piece& piece : body)
       length += piece.length;
     if (length <= chain.writable) {
-      pending.written = writeReply(chain.writeSpans(), pending.unique, body);
+      pending.written =
+          writeReply(chain.writeSpans(), pending.unique, body, assistant_);
       if (pending.written != 0)
         return true;
     }

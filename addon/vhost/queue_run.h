@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "base/assistant.h"
 #include "base/counter.h"
 #include "fuse/transport.h"
 #include "mem/dirty_log.h"
@@ -69,6 +70,8 @@ struct QueueSetup {
   std::shared_ptr<InflightArea> inflight;
   QueueCounters* counters = nullptr;
   QueueOwner* owner = nullptr;
+  // Null: replies are copied by the thread that answers.
+  Assistant* assistant = nullptr;
 };
 
 class QueueRun final : public RequestQueue {
@@ -162,6 +165,7 @@ class QueueRun final : public RequestQueue {
   bool resumed_ = false;
   QueueCounters& counters_;
   QueueOwner& owner_;
+  Assistant* const assistant_;
 
   mutable std::mutex lock_;
   std::condition_variable idle_;

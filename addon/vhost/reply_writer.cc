@@ -16,12 +16,34 @@ namespace {
 
 constexpr size_t kIovecs = 64;
 
-// A place in the buffers; never runs past their end, because what is written
-// was measured before.
+// A place in the buffers and in the body that goes there; never runs past their
+// end, because what is written was measured before.
 class Cursor {
  public:
-  explicit Cursor(std::span<const BufferSpan> buffers) : buffers_(buffers) {}
+  explicit Cursor(std::span<const BufferSpan> buffers = {},
+                  std::span<const Piece> body = {}) noexcept
+      : buffers_(buffers), body_(body) {}
 
+  // Copies the next `length` bytes of the body. False: not all could be had.
+  bool copy(uint32_t length) noexcept {
+    return eachPiece(length, [&](const Piece& piece, uint32_t n) {
+      if (piece.data != nullptr) {
+        put(piece.data + consumed_, n);
+        return true;
+      }
+      if (piece.fd >= 0)
+        return read(piece.fd, piece.offset + consumed_, n);
+      each(n, [](std::byte* to, uint32_t m) { std::memset(to, 0, m); });
+      return true;
+    });
+  }
+  // Passes so much of buffers and body.
+  void pass(uint32_t length) noexcept {
+    eachPiece(length, [&](const Piece&, uint32_t n) {
+      skip(n);
+      return true;
+    });
+  }
   void skip(uint32_t length) noexcept {
     each(length, [](std::byte*, uint32_t) {});
   }
@@ -31,10 +53,8 @@ class Cursor {
       data += n;
     });
   }
-  void zero(uint32_t length) noexcept {
-    each(length, [](std::byte* to, uint32_t n) { std::memset(to, 0, n); });
-  }
 
+ private:
   bool read(int fd, uint64_t offset, uint32_t length) noexcept {
     while (length > 0) {
       std::array<iovec, kIovecs> vectors;
@@ -52,7 +72,23 @@ class Cursor {
     return true;
   }
 
- private:
+  template <typename Action>
+  bool eachPiece(uint32_t length, Action action) noexcept {
+    while (length > 0) {
+      const Piece& piece = body_[piece_];
+      const uint32_t n = std::min(length, piece.length - consumed_);
+      if (!action(piece, n))
+        return false;
+      length -= n;
+      consumed_ += n;
+      if (consumed_ == piece.length) {
+        piece_++;
+        consumed_ = 0;
+      }
+    }
+    return true;
+  }
+
   template <typename Action>
   void each(uint32_t length, Action action) noexcept {
     while (length > 0) {
@@ -82,32 +118,74 @@ class Cursor {
   }
 
   std::span<const BufferSpan> buffers_;
+  std::span<const Piece> body_;
   size_t index_ = 0;
+  size_t piece_ = 0;
+  // Of the buffer and of the piece.
   uint32_t used_ = 0;
+  uint32_t consumed_ = 0;
+};
+
+// False: not all could be had, or pages vanished.
+bool copyBody(Cursor from, uint32_t length) noexcept {
+  const uint64_t faults = FaultGuard::threadFaults();
+  return from.copy(length) && FaultGuard::threadFaults() == faults;
+}
+
+// A body in parts.
+class SharedCopy final : public SharedWork {
+ public:
+  SharedCopy(Cursor start, uint32_t length) noexcept
+      : length_(length),
+        partLength_(std::max(kShortestPart,
+                             (length + kMaxParts * kPartUnit - 1) /
+                                 (kMaxParts * kPartUnit) * kPartUnit)) {
+    for (uint32_t done = 0; done < length; done += partLength_) {
+      starts_[parts_++] = start;
+      start.pass(std::min(partLength_, length - done));
+    }
+  }
+
+  [[nodiscard]] uint32_t parts() const noexcept { return parts_; }
+
+  bool part(uint32_t index) noexcept override {
+    return copyBody(starts_[index],
+                    std::min(partLength_, length_ - index * partLength_));
+  }
+
+ private:
+  static constexpr uint32_t kMaxParts = 16;
+  static constexpr uint32_t kPartUnit = 4096;
+  static constexpr uint32_t kShortestPart = 32 << 10;
+
+  const uint32_t length_;
+  const uint32_t partLength_;
+  uint32_t parts_ = 0;
+  // Where each part starts.
+  std::array<Cursor, kMaxParts> starts_;
 };
 
 }  // namespace
 
 uint32_t writeReply(std::span<const BufferSpan> buffers,
                     uint64_t unique,
-                    std::span<const Piece> body) noexcept {
-  const uint64_t faults = FaultGuard::threadFaults();
-  Cursor cursor(buffers);
+                    std::span<const Piece> body,
+                    Assistant* assistant) noexcept {
+  Cursor cursor(buffers, body);
   cursor.skip(kOutHeaderSize);
-  uint32_t length = kOutHeaderSize;
-  for (const Piece& piece : body) {
-    if (piece.data != nullptr) {
-      cursor.put(piece.data, piece.length);
-    } else if (piece.fd >= 0) {
-      if (!cursor.read(piece.fd, piece.offset, piece.length))
-        return 0;
-    } else {
-      cursor.zero(piece.length);
-    }
+  uint32_t length = 0;
+  for (const Piece& piece : body)
     length += piece.length;
+  bool good = false;
+  if (assistant != nullptr && length >= Assistant::kWorthIt) {
+    SharedCopy copy(cursor, length);
+    good = assistant->run(copy, copy.parts());
+  } else {
+    good = copyBody(cursor, length);
   }
-  if (FaultGuard::threadFaults() != faults)
+  if (!good)
     return 0;
+  length += kOutHeaderSize;
   const OutHeader header{length, 0, unique};
   Cursor(buffers).put(reinterpret_cast<const std::byte*>(&header),
                       sizeof header);

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 
+#include "base/assistant.h"
 #include "fuse/transport.h"
 #include "vhost/chain.h"
 
@@ -12,10 +13,12 @@ namespace nydus {
 // Writes header and body; they must fit (16 bytes and the sum of the pieces).
 // Returns the bytes written, or 0 when a piece could not be had completely: a
 // file that is shorter than it was, a page that vanished, a disk error. The
-// header is not written then.
+// header is not written then. A large body is copied together with `assistant`,
+// if there is one.
 [[nodiscard]] uint32_t writeReply(std::span<const BufferSpan> buffers,
                                   uint64_t unique,
-                                  std::span<const Piece> body) noexcept;
+                                  std::span<const Piece> body,
+                                  Assistant* assistant = nullptr) noexcept;
 
 // Writes a header that carries `error` (negative); 16 bytes must fit. Returns
 // the bytes written.
