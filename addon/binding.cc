@@ -14,6 +14,7 @@ void registerGzipIndexer(Napi::Env env, Napi::Object exports);
 void registerJobPool(Napi::Env env, Napi::Object exports);
 void registerDecodePool(Napi::Env env, Napi::Object exports);
 void registerDevice(Napi::Env env, Napi::Object exports);
+void registerLane(Napi::Env env, Napi::Object exports);
 
 namespace {
 
@@ -37,6 +38,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   registerJobPool(env, exports);
   registerDecodePool(env, exports);
   registerDevice(env, exports);
+  registerLane(env, exports);
   return exports;
 }
 

@@ -1,5 +1,4 @@
-// Glue: devices, lanes and the layout of the request ring (lib/native.ts,
-// addon/vhost and addon/fuse).
+// Glue: devices (lib/native.ts, addon/vhost and addon/fuse).
 #include <napi.h>
 
 #include <cmath>
@@ -13,7 +12,6 @@
 #include "args_napi.h"
 #include "fuse/device_registry.h"
 #include "fuse/event_queue_napi.h"
-#include "fuse/lane.h"
 #include "fuse/slot.h"
 #include "sys/system_error.h"
 #include "vhost/device.h"
@@ -147,49 +145,6 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   uint32_t id_ = 0;
 };
 
-// lib/native.ts: LaneRing.
-class LaneObject : public Napi::ObjectWrap<LaneObject> {
- public:
-  struct Parts {
-    std::shared_ptr<Device> device;
-    LanePort* port;  // of the device; attached
-    Napi::Uint8Array ring;
-  };
-
-  static Napi::Value make(Napi::Env env, Parts parts) {
-    const Napi::Function type = DefineClass(
-        env, "LaneRing", {InstanceMethod<&LaneObject::turn>("turn")});
-    return type.New({Napi::External<Parts>::New(env, &parts)});
-  }
-
-  explicit LaneObject(const Napi::CallbackInfo& info)
-      : Napi::ObjectWrap<LaneObject>(info) {
-    if (!info[0].IsExternal()) {
-      throwBadArgument(info.Env(), "LaneRing", "use attachLane");
-    }
-    Parts& parts = *info[0].As<Napi::External<Parts>>().Data();
-    device_ = parts.device;
-    ring_ = Napi::Persistent(parts.ring);
-    lane_.emplace(
-        device_->service(), *parts.port,
-        std::span(reinterpret_cast<std::byte*>(parts.ring.Data()), kRingSize));
-  }
-
- private:
-  Napi::Value turn(const Napi::CallbackInfo& info) {
-    if (!info[0].IsNumber()) {
-      throwBadArgument(info.Env(), "turn", "completed must be a number");
-    }
-    return Napi::Number::New(
-        info.Env(), lane_->turn(info[0].As<Napi::Number>().Uint32Value()));
-  }
-
-  // Declared in the order in which they must outlive each other.
-  std::shared_ptr<Device> device_;
-  Napi::Reference<Napi::Uint8Array> ring_;
-  std::optional<Lane> lane_;
-};
-
 uint32_t takeNumber(const Arguments& args,
                     const Napi::Object& options,
                     const char* name,
@@ -262,48 +217,8 @@ Napi::Value createVhostDevice(const Napi::CallbackInfo& info) {
   }
 }
 
-Napi::Value attachLane(const Napi::CallbackInfo& info) {
-  const Arguments args(info, "attachLane");
-  const auto id =
-      static_cast<uint32_t>(args.integer(0, "deviceId", 0, UINT32_MAX));
-  const auto lane =
-      static_cast<uint32_t>(args.integer(1, "lane", 0, UINT32_MAX));
-  const std::span<std::byte> ring = args.bytes(2, "ring");
-  if (ring.size() != kRingSize ||
-      reinterpret_cast<uintptr_t>(ring.data()) % alignof(Slot) != 0) {
-    args.refuse("ring must have " + std::to_string(kRingSize) +
-                " bytes, it has " + std::to_string(ring.size()));
-  }
-  std::shared_ptr<Device> device = DeviceRegistry::process().find(id);
-  if (device == nullptr) {
-    throw makeError(info.Env(), "DEVICE_GONE", "ENODEV",
-                    "attachLane: device " + std::to_string(id) +
-                        " does not exist or has stopped");
-  }
-  LanePort* port = device->lanePort(lane);
-  if (port == nullptr) {
-    args.refuse("device " + std::to_string(id) + " has no lane " +
-                std::to_string(lane));
-  }
-  if (!port->attach()) {
-    throw makeError(
-        info.Env(), "DEVICE_LANE_TAKEN", "EBUSY",
-        "attachLane: lane " + std::to_string(lane) + " is attached already");
-  }
-  return LaneObject::make(
-      info.Env(), {std::move(device), port, info[2].As<Napi::Uint8Array>()});
-}
-
 void quit(const Napi::CallbackInfo&) {
   DeviceRegistry::process().stopLanes();
-}
-
-Napi::Value ringLayout(const Napi::CallbackInfo& info) {
-  Napi::Object out = Napi::Object::New(info.Env());
-  for (const LayoutEntry& entry : kRingLayout) {
-    out.Set(entry.name, entry.value);
-  }
-  return out;
 }
 
 }  // namespace
@@ -311,9 +226,7 @@ Napi::Value ringLayout(const Napi::CallbackInfo& info) {
 void registerDevice(Napi::Env env, Napi::Object exports) {
   exports.Set("createVhostDevice",
               Napi::Function::New<createVhostDevice>(env, "createVhostDevice"));
-  exports.Set("attachLane", Napi::Function::New<attachLane>(env, "attachLane"));
   exports.Set("quit", Napi::Function::New<quit>(env, "quit"));
-  exports.Set("ringLayout", Napi::Function::New<ringLayout>(env, "ringLayout"));
 }
 
 }  // namespace nydus
