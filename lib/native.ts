@@ -207,8 +207,8 @@ export interface Native {
   /** Sets the soft (and, where allowed, hard) limit; returns the soft limit in force afterwards. Never throws for lack of rights. */
   setFileLimit(limit: number): number
   /**
-   * Unmaps the pages of Node's code and constants; used ones come back from the page cache. Returns the bytes that
-   * were resident.
+   * Unmaps the pages of Node's code and constants (used ones come back from the page cache), and gives freed memory back.
+   * Returns the bytes of the pages that were resident.
    */
   dropProgramPages(): number
   mount(source: string, target: string, type: string, flags: number, data: string): void

@@ -1,4 +1,4 @@
-/** Gives back what only the start needed: the pages of Node's own code that nobody has used since. */
+/** Gives back what only the start needed: the pages of Node's own code that nobody has used since, freed memory. */
 import type { Log } from '../base/log.js'
 
 /** After the last mount: what it still brings (compilation, the first requests) is over by then. */
