@@ -10,12 +10,15 @@
  * one warning. Messages never hold a secret.
  */
 import { readFile, stat } from 'node:fs/promises'
+import type { ZodType } from 'zod'
 import { NydusError } from '../base/errors.js'
-import { DecodeError, decode } from './config/decode.js'
+import type { BlobEntry } from './config/blob-entry.js'
+import { DecodeError, decode, type Decoded } from './config/decode.js'
 import { JsonError, parseJson } from './config/json.js'
 import { configV1 } from './config/schema-v1.js'
 import { configV2 } from './config/schema-v2.js'
 import type { NydusConfig } from './config/types.js'
+import { withoutEffect } from './config/without-effect.js'
 import { reason } from './reason.js'
 
 export type { NydusConfig } from './config/types.js'
@@ -44,17 +47,28 @@ function isTable(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
+function json(text: string, where: string): unknown {
+  try {
+    return parseJson(text)
+  } catch (error) {
+    if (error instanceof JsonError) throw invalid(where, `is not JSON: ${error.message}`)
+    throw error
+  }
+}
+
+function decoded<T>(schema: ZodType<T>, input: unknown, where: string): Decoded<T> {
+  try {
+    return decode(schema, input)
+  } catch (error) {
+    if (error instanceof DecodeError) throw invalid(where, `is wrong: ${error.message}`)
+    throw error
+  }
+}
+
 async function parseText(text: string, where: string): Promise<{ input: unknown; toml: boolean }> {
   const start = text.replace(/^(?:\s|\uFEFF|\/\/[^\n]*|\/\*[^]*?\*\/)*/, '')
   if (start === '') throw invalid(where, 'is empty')
-  if (start.startsWith('{')) {
-    try {
-      return { input: parseJson(text), toml: false }
-    } catch (error) {
-      if (error instanceof JsonError) throw invalid(where, `is not JSON: ${error.message}`)
-      throw error
-    }
-  }
+  if (start.startsWith('{')) return { input: json(text, where), toml: false }
   const toml = await import('smol-toml')
   try {
     return { input: toml.parse(text.replace(/^\uFEFF/, ''), { integersAsBigInt: 'asNeeded' }), toml: true }
@@ -82,24 +96,11 @@ export async function parseConfig(text: string, options: ParseOptions = {}): Pro
   const isV2 = toml || 'version' in input || !('device' in input)
   if (isV2 && !('version' in input) && !('backend' in input))
     throw invalid(where, 'is of neither form: v1 has a key `device`, v2 has `version = 2` and `backend`')
-  try {
-    const { value, unknownKeys } = decode<NydusConfig>(isV2 ? configV2 : configV1, input)
-    const warnings = [
-      ...(unknownKeys.length === 0
-        ? []
-        : [`${where} has keys that are not known and have no effect: ${[...unknownKeys].sort().join(', ')}`]),
-      ...(value.external_backends.length === 0
-        ? []
-        : [
-            `${where} has ${isV2 ? '' : 'device.'}external_backends, which have no effect: data that an image keeps ` +
-              'elsewhere (blobs marked EXTERNAL) is looked for in `backend` as all other blobs are; put those blobs there',
-          ]),
-    ]
-    return { config: freeze(withPullAuth(value, options.imagePullAuth)), warnings }
-  } catch (error) {
-    if (error instanceof DecodeError) throw invalid(where, `is wrong: ${error.message}`)
-    throw error
-  }
+  const { value, unknownKeys } = decoded<NydusConfig>(isV2 ? configV2 : configV1, input, where)
+  const warnings = withoutEffect(where, unknownKeys, {
+    [`${isV2 ? '' : 'device.'}external_backends`]: value.external_backends,
+  })
+  return { config: freeze(withPullAuth(value, options.imagePullAuth)), warnings }
 }
 
 function withPullAuth(config: NydusConfig, auth: string | undefined): NydusConfig {
@@ -108,18 +109,32 @@ function withPullAuth(config: NydusConfig, auth: string | undefined): NydusConfi
   return { ...config, backend: { ...backend, registry: { ...backend.registry, auth } } }
 }
 
-/** Reads and parses a configuration file. Throws NydusError CONFIG_UNREADABLE or CONFIG_INVALID. */
-export async function loadConfig(path: string, options: ParseOptions = {}): Promise<ParsedConfig> {
-  const where = `configuration ${path}`
-  let text: string
+async function readText(path: string, where: string): Promise<string> {
   try {
     const info = await stat(path)
     if (info.isDirectory()) throw new Error('it is a folder')
     if (info.size > MAX_CONFIG_BYTES)
       throw new Error(`it has ${info.size} bytes, more than the ${MAX_CONFIG_BYTES} allowed`)
-    text = await readFile(path, 'utf8')
+    return await readFile(path, 'utf8')
   } catch (error) {
     throw new NydusError('CONFIG_UNREADABLE', 'EINVAL', `${where} cannot be read: ${reason(error)}`)
   }
-  return parseConfig(text, { where, ...options })
+}
+
+/** Reads and parses a configuration file. Throws NydusError CONFIG_UNREADABLE or CONFIG_INVALID. */
+export async function loadConfig(path: string, options: ParseOptions = {}): Promise<ParsedConfig> {
+  const where = `configuration ${path}`
+  return parseConfig(await readText(path, where), { where, ...options })
+}
+
+/** The same for a file that holds a blob cache entry, which is JSON. */
+export async function loadBlobEntry(
+  path: string,
+): Promise<{ readonly entry: BlobEntry; readonly warnings: readonly string[] }> {
+  const { blobEntry } = await import('./config/blob-entry.js')
+  const where = `blob cache entry ${path}`
+  const input = json(await readText(path, where), where)
+  const { value: entry, unknownKeys } = decoded(blobEntry, input, where)
+  const { external_backends } = entry.config
+  return { entry, warnings: withoutEffect(where, unknownKeys, { external_backends }) }
 }

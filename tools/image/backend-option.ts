@@ -4,6 +4,9 @@ import { Option, type Command } from 'commander'
 import type { Backend, BackendConfig } from '../../lib/backend/backend.js'
 import { NydusError } from '../../lib/base/errors.js'
 import { silentLog } from '../../lib/base/log.js'
+import type { ParsedConfig } from '../../lib/daemon/config.js'
+import type { Io } from '../program.js'
+import { warn } from './log-options.js'
 
 export interface BackendValues {
   readonly blob?: string
@@ -34,7 +37,7 @@ function localfs(dir: string, blobFile: string): BackendConfig {
   return { type: 'localfs', localfs: { dir, blob_file: blobFile, alt_dirs: [] } }
 }
 
-async function configOf(values: BackendValues): Promise<BackendConfig | undefined> {
+async function configOf(values: BackendValues, io: Io): Promise<BackendConfig | undefined> {
   const given = [values.blob, values.blobDir, values.config, values.backendType].filter(
     value => value !== undefined,
   )
@@ -44,14 +47,14 @@ async function configOf(values: BackendValues): Promise<BackendConfig | undefine
   if (values.blobDir !== undefined) return localfs(values.blobDir, '')
   if (values.config !== undefined) {
     const { loadConfig } = await import('../../lib/daemon/config.js')
-    return (await loadConfig(values.config, pullAuth())).config.backend
+    return backendOf(await loadConfig(values.config, pullAuth()), io)
   }
   if (values.backendType === undefined) {
     if (values.backendConfig !== undefined || values.backendConfigFile !== undefined)
       throw usage('--backend-config needs --backend-type, which says what kind of storage it is for')
     return undefined
   }
-  return await typedConfig(values.backendType, values)
+  return await typedConfig(values.backendType, values, io)
 }
 
 /** `--backend-config` is JSON; in older releases it was a file that holds it. */
@@ -72,7 +75,7 @@ async function settingsText(type: string, values: BackendValues): Promise<{ text
   }
 }
 
-export async function typedConfig(type: string, values: BackendValues): Promise<BackendConfig> {
+export async function typedConfig(type: string, values: BackendValues, io: Io): Promise<BackendConfig> {
   const { text, where } = await settingsText(type, values)
   const { parseConfig } = await import('../../lib/daemon/config.js')
   let settings: unknown
@@ -83,7 +86,12 @@ export async function typedConfig(type: string, values: BackendValues): Promise<
     throw new NydusError('CONFIG_INVALID', 'EINVAL', `${where} is not JSON`)
   }
   const whole = JSON.stringify({ device: { backend: { type, config: settings } }, mode: 'direct' })
-  return (await parseConfig(whole, { where, ...pullAuth() })).config.backend
+  return backendOf(await parseConfig(whole, { where, ...pullAuth() }), io)
+}
+
+function backendOf({ config, warnings }: ParsedConfig, io: Io): BackendConfig {
+  for (const warning of warnings) warn(io, warning)
+  return config.backend
 }
 
 function pullAuth(): { imagePullAuth?: string } {
@@ -92,8 +100,8 @@ function pullAuth(): { imagePullAuth?: string } {
 }
 
 /** Undefined when no option names a place. Throws CLI_USAGE, CONFIG_*, BACKEND_CONFIG. */
-export async function openBackendOf(values: BackendValues): Promise<Backend | undefined> {
-  const config = await configOf(values)
+export async function openBackendOf(values: BackendValues, io: Io): Promise<Backend | undefined> {
+  const config = await configOf(values, io)
   if (config === undefined) return undefined
   const { openBackend } = await import('../../lib/backend/open.js')
   return await openBackend(config, { log: silentLog })

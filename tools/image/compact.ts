@@ -74,7 +74,7 @@ async function run(values: Values, io: Io): Promise<void> {
       'new blobs have no place to go: give their folder with --blob-dir',
     )
   const { compactImage } = await import('../../lib/image/compact.js')
-  const backend = (await openBackendOf(elsewhere)) ?? (await openBackendOf({ blobDir }))
+  const backend = (await openBackendOf(elsewhere, io)) ?? (await openBackendOf({ blobDir }, io))
   if (backend === undefined) throw new RangeError('a folder is a backend')
   const progress = startProgress(io, 'compacting')
   try {

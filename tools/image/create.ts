@@ -203,7 +203,7 @@ async function run(source: string, values: Values, io: Io): Promise<void> {
   const started = performance.now()
   const build = await buildOf(source, values)
   // Wrong settings are found before hours of work, not after them.
-  const upload = values.backendType === undefined ? undefined : await uploadOf(values.backendType, values)
+  const upload = values.backendType === undefined ? undefined : await uploadOf(values.backendType, values, io)
   const progress = startProgress(io, 'building')
   let created: Created
   try {
@@ -245,7 +245,7 @@ async function run(source: string, values: Values, io: Io): Promise<void> {
   )
 }
 
-async function uploadOf(type: string, values: Values): Promise<Upload> {
+async function uploadOf(type: string, values: Values, io: Io): Promise<Upload> {
   if (values.blobCacheDir !== undefined)
     throw usage('--blob-cache-dir writes no blob that --backend-type could upload')
   const out = values.blob === undefined ? undefined : await stat(values.blob).catch(() => undefined)
@@ -256,10 +256,11 @@ async function uploadOf(type: string, values: Values): Promise<Upload> {
       'a registry names blobs by the sha256 of their bytes, but that of --features blob-toc is the id of a part of them: leave it out',
     )
   const { backendConfig, backendConfigFile } = values
-  return await openUpload(type, {
+  const given = {
     ...(backendConfig === undefined ? {} : { backendConfig }),
     ...(backendConfigFile === undefined ? {} : { backendConfigFile }),
-  })
+  }
+  return await openUpload(type, given, io)
 }
 
 type Build = (progress: CreateProgress) => Promise<Created>

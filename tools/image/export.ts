@@ -1,11 +1,11 @@
 /** `nydus-image export` (nydus-image.md 3). */
-import { readFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { InvalidArgumentError, Option, type Command } from 'commander'
 import type { BackendConfig } from '../../lib/backend/backend.js'
 import { NydusError } from '../../lib/base/errors.js'
 import { silentLog } from '../../lib/base/log.js'
 import type { Io } from '../program.js'
+import { warn } from './log-options.js'
 import { startProgress } from './progress.js'
 
 interface Values {
@@ -67,9 +67,9 @@ interface Source {
   readonly folder: string
 }
 
-async function sourceOf(argument: string | undefined, values: Values): Promise<Source> {
+async function sourceOf(argument: string | undefined, values: Values, io: Io): Promise<Source> {
   const bootstrap = argument ?? values.bootstrap
-  if (values.config !== undefined) return await entrySource(values.config, bootstrap)
+  if (values.config !== undefined) return await entrySource(values.config, bootstrap, io)
   if (bootstrap === undefined) throw usage('no bootstrap: give its path, --bootstrap, or --config')
   const dir = values.localfsDir
   if (dir === undefined) throw usage('no blobs: give their folder with --localfs-dir, or --config')
@@ -80,33 +80,19 @@ async function sourceOf(argument: string | undefined, values: Values): Promise<S
   }
 }
 
-async function entrySource(path: string, bootstrap: string | undefined): Promise<Source> {
-  const { decode, DecodeError } = await import('../../lib/daemon/config/decode.js')
-  const { blobEntry } = await import('../../lib/daemon/config/blob-entry.js')
-  const { parseJson, JsonError } = await import('../../lib/daemon/config/json.js')
-  const { reason } = await import('../../lib/daemon/reason.js')
-  const text = await readFile(path, 'utf8').catch((error: unknown) => {
-    throw new NydusError(
-      'CONFIG_UNREADABLE',
-      'EINVAL',
-      `blob cache entry ${path} cannot be read: ${reason(error)}`,
-    )
-  })
-  try {
-    const { config } = decode(blobEntry, parseJson(text)).value
-    const metadata = bootstrap ?? config.metadata_path
-    if (metadata === null) throw usage(`blob cache entry ${path} has no metadata_path: give --bootstrap`)
-    return { bootstrap: metadata, backend: config.backend, folder: config.cache.filecache?.work_dir ?? '.' }
-  } catch (error) {
-    if (error instanceof DecodeError || error instanceof JsonError)
-      throw new NydusError('CONFIG_INVALID', 'EINVAL', `blob cache entry ${path} is wrong: ${error.message}`)
-    throw error
-  }
+async function entrySource(path: string, bootstrap: string | undefined, io: Io): Promise<Source> {
+  const { loadBlobEntry } = await import('../../lib/daemon/config.js')
+  const { entry, warnings } = await loadBlobEntry(path)
+  for (const warning of warnings) warn(io, warning)
+  const { metadata_path, backend, cache } = entry.config
+  const metadata = bootstrap ?? metadata_path
+  if (metadata === null) throw usage(`blob cache entry ${path} has no metadata_path: give --bootstrap`)
+  return { bootstrap: metadata, backend, folder: cache.filecache?.work_dir ?? '.' }
 }
 
 async function run(argument: string | undefined, values: Values, io: Io): Promise<void> {
   if (values.block !== true) throw usage('say --block: a block device image is the only kind there is')
-  const source = await sourceOf(argument, values)
+  const source = await sourceOf(argument, values, io)
   const path = values.output ?? join(source.folder, `${basename(source.bootstrap)}.disk`)
   const { RafsImage } = await import('../../lib/rafs/image.js')
   const { openBackend } = await import('../../lib/backend/open.js')

@@ -1,6 +1,7 @@
 /**
  * `--log-level` and `--log-file`, which every command takes in front of its name and behind it. Commands say what they
- * did on `io.stderr`: that is news of level info. Errors are always shown on stderr; a log file has both.
+ * did on `io.stderr`: that is news of level info, but for what `warn` says. Errors are always shown on stderr; a log
+ * file has all of it.
  */
 import { appendFileSync } from 'node:fs'
 import { Option, type Command } from 'commander'
@@ -10,6 +11,12 @@ import type { Io } from '../program.js'
 const LEVELS = ['trace', 'debug', 'info', 'warn', 'error'] as const
 /** From here on news is left out. */
 const QUIET = ['warn', 'error']
+/** Starts every warning, and nothing else that is said. */
+const WARNING = 'warning: '
+
+export function warn(io: Io, sentence: string): void {
+  io.stderr.write(`${WARNING}${sentence}\n`)
+}
 
 export function addLogOptions(command: Command): void {
   command
@@ -34,15 +41,22 @@ function lastValue(argv: readonly string[], short: string, long: string): string
 export function loggedIo(argv: readonly string[], io: Io): Io {
   const level = lastValue(argv, '-l', '--log-level') ?? 'info'
   const file = lastValue(argv, '-L', '--log-file')
-  if (file === undefined) return QUIET.includes(level) ? { ...pick(io), stderr: { write: () => true } } : io
+  const said = (text: string): boolean =>
+    !QUIET.includes(level) || (level === 'warn' && text.startsWith(WARNING))
+  if (file === undefined) {
+    if (!QUIET.includes(level)) return io
+    return { ...pick(io), stderr: { write: text => said(text) && io.stderr.write(text) } }
+  }
   appendToLog(file, '')
   return {
     ...pick(io),
-    stderr: {
-      write: text =>
-        !QUIET.includes(level) && appendToLog(file, `[${new Date().toISOString()}] INFO ${text}`),
-    },
+    stderr: { write: text => said(text) && appendToLog(file, stamped(text)) },
   }
+}
+
+function stamped(text: string): string {
+  const [level, sentence] = text.startsWith(WARNING) ? ['WARN', text.slice(WARNING.length)] : ['INFO', text]
+  return `[${new Date().toISOString()}] ${level} ${sentence}`
 }
 
 /** Writes an error into the log file, too, when there is one. */

@@ -40,7 +40,7 @@ async function run(values: Values, io: Io): Promise<void> {
     )
   })
   const paths = parsePrefetchList(list, `--prefetch-files ${values.prefetchFiles}`)
-  const backend = await openBackendOf(values)
+  const backend = await openBackendOf(values, io)
   if (backend === undefined)
     throw new NydusError(
       'IMAGE_BLOBS',

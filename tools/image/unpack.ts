@@ -5,6 +5,7 @@ import { NydusError } from '../../lib/base/errors.js'
 import type { RafsImage } from '../../lib/rafs/image.js'
 import type { Io } from '../program.js'
 import { openBackendOf, withBackend, type BackendValues } from './backend-option.js'
+import { warn } from './log-options.js'
 import { startProgress } from './progress.js'
 
 interface Values extends BackendValues {
@@ -36,7 +37,7 @@ async function run(argument: string | undefined, values: Values, io: Io): Promis
   const { RafsImage } = await import('../../lib/rafs/image.js')
   const image = await RafsImage.open({ path: bootstrap, xattrs: true, validate: true })
   try {
-    const backend = await blobsOf(image, values, bootstrap)
+    const backend = await blobsOf(image, values, bootstrap, io)
     try {
       await unpack(image, backend, values.output, io)
     } finally {
@@ -58,12 +59,11 @@ async function unpack(image: RafsImage, backend: Backend, path: string, io: Io):
   } finally {
     progress.stop()
   }
-  for (const socket of left)
-    io.stderr.write(`warning: ${socket} is a socket, which tar archives cannot hold: left out\n`)
+  for (const socket of left) warn(io, `${socket} is a socket, which tar archives cannot hold: left out`)
 }
 
 /** The storage that was named; the reference asks for one even when the image has no data. */
-async function blobsOf(image: RafsImage, values: Values, bootstrap: string): Promise<Backend> {
+async function blobsOf(image: RafsImage, values: Values, bootstrap: string, io: Io): Promise<Backend> {
   const blobs = image.blobs.length + image.blobs.filter(blob => blob.metaBlobId !== undefined).length
   if (values.blob !== undefined && blobs > 1)
     throw new NydusError(
@@ -71,7 +71,7 @@ async function blobsOf(image: RafsImage, values: Values, bootstrap: string): Pro
       'EINVAL',
       `${bootstrap} refers to ${blobs} blobs: give the folder that has them with --blob-dir instead of --blob`,
     )
-  const backend = await openBackendOf(values)
+  const backend = await openBackendOf(values, io)
   if (backend === undefined)
     throw new NydusError(
       'IMAGE_BLOBS',

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import type { BackendConfig } from '../../lib/backend/backend.js'
 import { explain, NydusError } from '../../lib/base/errors.js'
 import { temporaryFiles } from '../../lib/base/temporary-files.js'
+import type { Io } from '../program.js'
 import { typedConfig, type BackendValues } from './backend-option.js'
 
 /** Uploads the file at `path` as the blob `id`; says `sent` of every piece that is on its way, in bytes. */
@@ -23,8 +24,8 @@ export function uploadFailed(id: string, where: string, error: unknown): NydusEr
 }
 
 /** Throws CLI_USAGE, CONFIG_*, BACKEND_* for settings that cannot work. */
-export async function openUpload(type: string, values: BackendValues): Promise<Upload> {
-  const config = await typedConfig(type, values)
+export async function openUpload(type: string, values: BackendValues, io: Io): Promise<Upload> {
+  const config = await typedConfig(type, values, io)
   switch (config.type) {
     case 'localfs':
       return toFolder(config)
