@@ -1,29 +1,43 @@
 /**
  * Counters that a lane writes and the yard reads: plain f64 in shared memory, one writer each.
  *
- * A mount has MOUNT_COUNTERS of them per lane (stripes of one SharedArrayBuffer), slot 0 of every lane and the
+ * A mount has the MountCounters per lane (stripes of one SharedArrayBuffer), slot 0 of every lane and the
  * lane itself have theirs. Names and order follow the metrics API (http-api.md 4).
  */
+import { layout } from '../base/layout.js'
 import { METRIC, METRIC_COUNT, OPCODES } from './abi.js'
 
-const SIZE_BUCKETS = 8
+/** What `sizeBucket` tells apart. */
+export const SIZE_BUCKETS = 8
 
-/** Calls per operation, METRIC_COUNT of them. */
-export const HITS = 0
-/** Calls per operation that ended with an errno. */
-export const ERRORS = HITS + METRIC_COUNT
-/** Bytes handed to readers. */
-export const BYTES_READ = ERRORS + METRIC_COUNT
-/** Reads by size: below 1 K, 4 K, 16 K, 64 K, 128 K, 512 K, 1 M, more. */
-export const READ_SIZES = BYTES_READ + 1
-/** Reads that had to wait for the backend. */
-export const DEFERRED = READ_SIZES + SIZE_BUCKETS
-/** Requests that ended in an exception, and so in EIO. */
-export const EXCEPTIONS = DEFERRED + 1
-export const MOUNT_COUNTERS = EXCEPTIONS + 1
+const DOUBLE = 8
+const CACHE_LINE = 64
+
+const MountCounters = layout('MountCounters', 328, {
+  /** Calls per operation. */
+  hits: [METRIC_COUNT * DOUBLE],
+  /** Calls per operation that ended with an errno. */
+  errors: [METRIC_COUNT * DOUBLE],
+  /** Bytes handed to readers. */
+  bytesRead: 'f64',
+  /** Reads by size: below 1 K, 4 K, 16 K, 64 K, 128 K, 512 K, 1 M, more. */
+  readSizes: [SIZE_BUCKETS * DOUBLE],
+  /** Reads that had to wait for the backend. */
+  deferred: 'f64',
+  /** Requests that ended in an exception, and so in EIO. */
+  exceptions: 'f64',
+})
+// A lane counts in numbers: indexes, not bytes.
+export const HITS = MountCounters.at.hits / DOUBLE
+export const ERRORS = MountCounters.at.errors / DOUBLE
+export const BYTES_READ = MountCounters.at.bytesRead / DOUBLE
+export const READ_SIZES = MountCounters.at.readSizes / DOUBLE
+export const DEFERRED = MountCounters.at.deferred / DOUBLE
+export const EXCEPTIONS = MountCounters.at.exceptions / DOUBLE
+const MOUNT_COUNTERS = MountCounters.size / DOUBLE
 
 /** Bytes of one stripe: whole cache lines, so that two lanes don't share one. */
-export const STRIPE = Math.ceil((MOUNT_COUNTERS * 8) / 64) * 64
+const STRIPE = Math.ceil(MountCounters.size / CACHE_LINE) * CACHE_LINE
 
 /** Sum of all lanes' stripes. */
 export interface MountTotals {

@@ -9,9 +9,8 @@
 import { layout } from '../base/layout.js'
 import type { FileNotes } from '../vfs/filesystem.js'
 import { METRIC, METRIC_COUNT } from './abi.js'
-import { sizeBucket } from './counters.js'
+import { SIZE_BUCKETS, sizeBucket } from './counters.js'
 
-const SIZE_BUCKETS = 8
 /** Files of which a part keeps records: 44 MB when all are used. Others are not noted. */
 const MAX_FILES = 1 << 17
 
