@@ -1,16 +1,6 @@
 import t from 'tap'
 import type { NydusConfig } from '../config.js'
-import {
-  backendV1,
-  backendV2,
-  oss,
-  parse,
-  problem,
-  registry,
-  s3,
-  set,
-  v1,
-} from '../testing/configurations.js'
+import { backendV1, backendV2, parse, problem, set, v1 } from '../testing/configurations.js'
 import { redacted } from './redact.js'
 
 t.test('redacted: every key, no secret', async t => {
@@ -25,21 +15,20 @@ t.test('redacted: every key, no secret', async t => {
   const keys = { access_key_id: 'c2Vj', access_key_secret: 'c2Vj' }
   const rows: [unknown, object][] = [
     [
-      backendV1('oss', { ...oss, ...keys }),
+      backendV1('oss', { ...keys }),
       { oss: { access_key_id: '', access_key_secret: '', endpoint: 'oss.example' } },
     ],
-    [backendV1('s3', { ...s3, ...keys }), { s3: { access_key_id: '', access_key_secret: '' } }],
+    [backendV1('s3', { ...keys }), { s3: { access_key_id: '', access_key_secret: '' } }],
     [
-      backendV1('registry', { ...registry, auth: 'c2Vj', registry_token: 'c2Vj' }),
+      backendV1('registry', { auth: 'c2Vj', registry_token: 'c2Vj' }),
       { registry: { auth: null, registry_token: null } },
     ],
     [
-      backendV1('registry', { ...registry, proxy: 'http://u:c2Vj@p:1/x@y' }),
+      backendV1('registry', { proxy: 'http://u:c2Vj@p:1/x@y' }),
       { registry: { proxy: { url: 'http://***@p:1/x@y' } } },
     ],
     [
       backendV1('registry', {
-        ...registry,
         mirrors: [{ host: 'http://u:c2Vj@m', headers: { Authorization: 'c2Vj' } }],
       }),
       { registry: { mirrors: [{ host: 'http://***@m', headers: { Authorization: '***' } }] } },
@@ -66,11 +55,11 @@ t.test('no message holds a secret', async t => {
   const inputs: unknown[] = [
     '{"device": {"backend": {"type": "registry", "config": {"auth": "c2Vj", "x" }}}}',
     'version = 2\nauth = "c2Vj\n',
-    backendV1('registry', { ...registry, auth: ['c2Vj'] }),
-    backendV1('registry', { ...registry, auth: { a: 'c2Vj' } }),
-    backendV1('oss', { ...oss, access_key_secret: 5, access_key_id: { x: 'c2Vj' } }),
-    backendV1('registry', { ...registry, mirrors: [{ host: 'm', headers: { Authorization: 5 } }] }),
-    backendV1('registry', { ...registry, mirrors: [{ host: 'm', headers: 'c2Vj' }] }),
+    backendV1('registry', { auth: ['c2Vj'] }),
+    backendV1('registry', { auth: { a: 'c2Vj' } }),
+    backendV1('oss', { access_key_secret: 5, access_key_id: { x: 'c2Vj' } }),
+    backendV1('registry', { mirrors: [{ host: 'm', headers: { Authorization: 5 } }] }),
+    backendV1('registry', { mirrors: [{ host: 'm', headers: 'c2Vj' }] }),
     backendV2('http-proxy', { addr: 'ftp://u:c2Vj@x' }),
     set(v1(), ['mode'], 'http://u:c2Vj@x'),
   ]

@@ -1,16 +1,5 @@
 import t from 'tap'
-import {
-  backendV1,
-  backendV2,
-  oss,
-  problem,
-  registry,
-  s3,
-  set,
-  v1,
-  v2,
-  BIG,
-} from '../testing/configurations.js'
+import { backendV1, backendV2, BIG, problem, set, v1, v2 } from '../testing/configurations.js'
 
 t.test('mandatory values, and what else is refused', async t => {
   const rows: [unknown, RegExp][] = [
@@ -44,23 +33,17 @@ t.test('mandatory values, and what else is refused', async t => {
     [backendV2('localfs', { dir: '', blob_file: '' }), /backend\.localfs: has neither `dir`/],
     [backendV1('localdisk', { device_path: '' }), /config\.device_path: expected a text that is not empty/],
     [backendV2('localdisk', {}), /backend\.localdisk\.device_path: missing/],
-    [backendV1('oss', { ...oss, endpoint: '' }), /config\.endpoint: expected a text that is not empty/],
-    [backendV1('oss', { ...oss, bucket_name: undefined }), /config\.bucket_name: missing/],
-    [backendV2('s3', { ...s3, region: '' }), /backend\.s3\.region: expected a text that is not empty/],
-    [backendV2('s3', { ...s3, bucket_name: '' }), /backend\.s3\.bucket_name/],
-    [
-      backendV1('registry', { ...registry, host: '' }),
-      /config\.host: expected a text that is not empty, got ""/,
-    ],
-    [backendV1('registry', { host: 'h' }), /config\.repo: missing, expected a text/],
+    [backendV1('oss', { endpoint: '' }), /config\.endpoint: expected a text that is not empty/],
+    [backendV1('oss', { bucket_name: undefined }), /config\.bucket_name: missing/],
+    [backendV2('s3', { region: '' }), /backend\.s3\.region: expected a text that is not empty/],
+    [backendV2('s3', { bucket_name: '' }), /backend\.s3\.bucket_name/],
+    [backendV1('registry', { host: '' }), /config\.host: expected a text that is not empty, got ""/],
+    [backendV1('registry', { repo: undefined }), /config\.repo: missing, expected a text/],
     [backendV2('http-proxy', { addr: 'ftp://x' }), /addr: expected a URL .* UNIX socket, got "ftp:\/\/x"/],
     [backendV2('http-proxy', { addr: 'proxy.sock' }), /backend\.http-proxy\.addr: expected a URL/],
-    [
-      backendV1('registry', { ...registry, mirrors: [{}] }),
-      /config\.mirrors\[0\]\.host: missing, expected a text/,
-    ],
-    [backendV1('registry', { ...registry, mirrors: 'x' }), /config\.mirrors: expected a list, got "x"/],
-    [backendV1('registry', { ...registry, proxy: 5 }), /config\.proxy: expected a table of keys, got 5/],
+    [backendV1('registry', { mirrors: [{}] }), /config\.mirrors\[0\]\.host: missing, expected a text/],
+    [backendV1('registry', { mirrors: 'x' }), /config\.mirrors: expected a list, got "x"/],
+    [backendV1('registry', { proxy: 5 }), /config\.proxy: expected a table of keys, got 5/],
     [
       set(v1(), ['device', 'cache', 'type'], 'ramcache'),
       /device\.cache\.type: expected .*"blobcache".*got "ramcache"/,

@@ -23,14 +23,23 @@ export const v2 = () => ({
   cache: { type: 'filecache', filecache: { work_dir: '/cache' } },
 })
 
-export const backendV1 = (type: string, config: object) => ({
-  device: { backend: { type, config } },
+/** What a type of backend cannot do without, where that is one and the same for all that want it. */
+const LEAST: Readonly<Record<string, object>> = {
+  registry: { host: 'r.example', repo: 'a/b' },
+  oss: { endpoint: 'oss.example', bucket_name: 'b' },
+  s3: { endpoint: 's3.example', bucket_name: 'b', region: 'r' },
+  'http-proxy': { addr: 'http://p' },
+}
+
+/** A configuration with a backend that has the least that it needs and `config`; what is undefined there is missing. */
+export const backendV1 = (type: string, config: object = {}) => ({
+  device: { backend: { type, config: { ...LEAST[type], ...config } } },
   mode: 'direct',
 })
-export const backendV2 = (type: string, config: object) => ({ version: 2, backend: { type, [type]: config } })
-export const registry = { host: 'r.example', repo: 'a/b' }
-export const oss = { endpoint: 'oss.example', bucket_name: 'b' }
-export const s3 = { endpoint: 's3.example', bucket_name: 'b', region: 'r' }
+export const backendV2 = (type: string, config: object = {}) => ({
+  version: 2,
+  backend: { type, [type]: { ...LEAST[type], ...config } },
+})
 
 /** The value at `path`, undefined where there is none. */
 export function get(value: unknown, path: Path): unknown {
