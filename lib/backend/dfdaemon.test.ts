@@ -5,12 +5,11 @@
  * dfdaemon keeps what it has fetched under the blob's digest, whatever registry it came from: every test has a blob
  * of its own.
  */
-import { createHash, randomBytes } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import type { BlobReader, RegistryOptions } from './backend.js'
-import { openRegistry } from './registry.js'
 import { makeCerts } from './testing/certs.js'
 import {
   type Dfdaemon,
@@ -21,14 +20,8 @@ import {
   VIA_P2P,
 } from './testing/dfdaemon.js'
 import { FaultProxy } from './testing/fault-proxy.js'
-import {
-  base64,
-  context,
-  mirrorDefaults,
-  proxyDefaults,
-  registryDefaults,
-  testSeams,
-} from './testing/fixtures.js'
+import { base64, mirrorDefaults, proxyDefaults, testSeams } from './testing/fixtures.js'
+import { checkWhole as checkRanges, openedRegistry } from './testing/opened.js'
 import { BASIC_AUTH, redirectingRegistry, registryWithPassword } from './testing/registries.js'
 import { dockerRegistry, storeBlob } from './testing/servers.js'
 import { TokenServer } from './testing/token-server.js'
@@ -47,23 +40,12 @@ const foreign = await makeCerts(join(dirs, 'foreign'))
 
 function open(t: Test, options: Partial<RegistryOptions>, env: NodeJS.ProcessEnv = {}) {
   const seams = testSeams(env)
-  const backend = openRegistry(
-    { type: 'registry', registry: { ...registryDefaults, repo: REPO, ...options } },
-    context,
-    seams,
-  )
-  t.teardown(() => backend.close())
-  return { backend, seams }
+  return { backend: openedRegistry(t, { repo: REPO, ...options }, seams), seams }
 }
 
-/** Reads the whole blob in ranges, all at once, and compares its digest. */
+/** A whole blob, by ranges that end in other pieces than they begin in. */
 async function checkWhole(t: Test, reader: BlobReader): Promise<void> {
-  const into = Buffer.alloc(await reader.size())
-  const reads: Promise<void>[] = []
-  for (let at = 0; at < into.length; at += STEP)
-    reads.push(reader.read(into.subarray(at, Math.min(at + STEP, into.length)), at))
-  await Promise.all(reads)
-  t.equal(createHash('sha256').update(into).digest('hex'), reader.blobId, `${reads.length} reads`)
+  t.equal(await checkRanges(t, reader, STEP), READS)
 }
 
 /** Only through dfdaemon. */

@@ -4,11 +4,11 @@
  */
 import t, { type Test } from 'tap'
 import type { BlobReader, HttpOptions } from './backend.js'
-import { openHttpProxy } from './http-proxy.js'
 import { BlobServer, patternBlob } from './testing/blob-server.js'
 import { type Fault, FaultProxy } from './testing/fault-proxy.js'
-import { context, httpDefaults, testSeams } from './testing/fixtures.js'
+import { testSeams } from './testing/fixtures.js'
 import { systemSeams } from './http.js'
+import { openedHttpProxy } from './testing/opened.js'
 import { freePort } from './testing/ports.js'
 
 const ID = 'c0'.repeat(32)
@@ -26,16 +26,10 @@ interface Rig {
 
 async function rig(t: Test, options: Partial<HttpOptions> = {}, real = false): Promise<Rig> {
   const proxy = await FaultProxy.start(server.url)
+  t.teardown(() => proxy.stop())
   const seams = testSeams()
-  const backend = openHttpProxy(
-    { type: 'http-proxy', 'http-proxy': { ...httpDefaults, ...options, addr: proxy.url, path: 'blobs' } },
-    context,
-    real ? systemSeams : seams,
-  )
-  t.teardown(async () => {
-    await backend.close()
-    await proxy.stop()
-  })
+  const given = { ...options, addr: proxy.url, path: 'blobs' }
+  const backend = openedHttpProxy(t, given, real ? systemSeams : seams)
   return { proxy, blob: backend.open(ID), seams, counters: () => backend.counters }
 }
 
@@ -217,15 +211,7 @@ t.test('refused: the server is down for a moment', async t => {
 
 t.test('a host name that does not resolve', async t => {
   const seams = testSeams()
-  const backend = openHttpProxy(
-    {
-      type: 'http-proxy',
-      'http-proxy': { ...httpDefaults, addr: 'http://no-such-host.invalid', path: '' },
-    },
-    context,
-    seams,
-  )
-  t.teardown(() => backend.close())
+  const backend = openedHttpProxy(t, { addr: 'http://no-such-host.invalid' }, seams)
   await t.rejects(read(backend.open(ID)), { code: 'BACKEND_DNS', message: /no-such-host\.invalid/ })
   t.equal(seams.clock.naps.length, 3)
 })
@@ -302,11 +288,7 @@ t.test('an aborted read ends at once and writes nothing afterwards', async t => 
 t.test('a closed backend ends its reads', async t => {
   const proxy = await FaultProxy.start(server.url)
   t.teardown(() => proxy.stop())
-  const backend = openHttpProxy(
-    { type: 'http-proxy', 'http-proxy': { ...httpDefaults, addr: proxy.url, path: '' } },
-    context,
-    testSeams(),
-  )
+  const backend = openedHttpProxy(t, { addr: proxy.url })
   proxy.always('hang')
   const reading = backend.open(ID).read(Buffer.alloc(10), 0)
   while (proxy.requests.length === 0) await new Promise(resolve => setImmediate(resolve))
@@ -363,15 +345,7 @@ t.test('connections are reused, and no more are opened than requests may be in f
 })
 
 t.test('a port where nobody answers', async t => {
-  const backend = openHttpProxy(
-    {
-      type: 'http-proxy',
-      'http-proxy': { ...httpDefaults, addr: `http://127.0.0.1:${await freePort()}`, path: '' },
-    },
-    context,
-    testSeams(),
-  )
-  t.teardown(() => backend.close())
+  const backend = openedHttpProxy(t, { addr: `http://127.0.0.1:${await freePort()}` })
   await t.rejects(backend.open(ID).size(), { code: 'BACKEND_REFUSED' })
 })
 

@@ -3,9 +3,8 @@ import { join } from 'node:path'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import t from 'tap'
-import { openHttpProxy } from './http-proxy.js'
 import { BlobServer, patternBlob, serveBlob } from './testing/blob-server.js'
-import { context, httpDefaults, testSeams } from './testing/fixtures.js'
+import { openedHttpProxy } from './testing/opened.js'
 
 const ID = '12'.repeat(32)
 const blob = patternBlob(10_000)
@@ -23,18 +22,13 @@ t.test('over a UNIX socket, with its path, and redirects out of it', async t => 
     else serveBlob(blob, request, response)
   })
   await new Promise<void>(resolve => server.listen(socket, resolve))
-  const backend = openHttpProxy(
-    { type: 'http-proxy', 'http-proxy': { ...httpDefaults, addr: socket, path: '/blobs/' } },
-    context,
-    testSeams(),
-  )
   t.teardown(async () => {
-    await backend.close()
     server.closeAllConnections()
     server.close()
     await store.stop()
     rmSync(dir, { recursive: true })
   })
+  const backend = openedHttpProxy(t, { addr: socket, path: '/blobs/' })
   const reader = backend.open(ID)
   const into = Buffer.alloc(100)
   await reader.read(into, 9900)
@@ -56,37 +50,21 @@ t.test('paths and slashes', async t => {
     [server.url, 'a/b', `/a/b/${ID}`],
     [`${server.url}/x/`, '/a/', `/x/a/${ID}`],
   ] as const) {
-    const backend = openHttpProxy(
-      { type: 'http-proxy', 'http-proxy': { ...httpDefaults, addr, path } },
-      context,
-      testSeams(),
-    )
-    t.equal(await backend.open(ID).size(), 10_000)
+    t.equal(await openedHttpProxy(t, { addr, path }).open(ID).size(), 10_000)
     t.equal(server.requests.at(-1)?.url, url)
-    await backend.close()
   }
 })
 
 t.test('a blob id that would leave the folder is refused before anything is asked', async t => {
-  const backend = openHttpProxy(
-    { type: 'http-proxy', 'http-proxy': { ...httpDefaults, addr: 'http://127.0.0.1:1', path: '' } },
-    context,
-    testSeams(),
-  )
+  const backend = openedHttpProxy(t, { addr: 'http://127.0.0.1:1' })
   for (const id of ['', '..', 'a/b', 'a?b', 'a#b', 'a%2fb', 'a b'])
     t.throws(() => backend.open(id), { code: 'BLOB_BAD_ID' })
-  await backend.close()
 })
 
 t.test('metrics: what was read, and what failed', async t => {
   const server = await BlobServer.start(blob)
   t.teardown(() => server.stop())
-  const backend = openHttpProxy(
-    { type: 'http-proxy', 'http-proxy': { ...httpDefaults, addr: server.url, path: '' } },
-    context,
-    testSeams(),
-  )
-  t.teardown(() => backend.close())
+  const backend = openedHttpProxy(t, { addr: server.url })
   const reader = backend.open(ID)
   await reader.read(Buffer.alloc(5000), 0)
   await reader.read(Buffer.alloc(0), 0)

@@ -3,21 +3,12 @@
  */
 import t, { type Test } from 'tap'
 import type { BlobReader, MirrorOptions, ProxyOptions, RegistryOptions } from './backend.js'
-import { openHttpProxy } from './http-proxy.js'
-import { openRegistry } from './registry.js'
 import { BlobServer, patternBlob } from './testing/blob-server.js'
 import { makeCerts } from './testing/certs.js'
 import { FakeRegistry } from './testing/fake-registry.js'
 import { FaultProxy } from './testing/fault-proxy.js'
-import {
-  base64,
-  context,
-  httpDefaults,
-  mirrorDefaults,
-  proxyDefaults,
-  registryDefaults,
-  testSeams,
-} from './testing/fixtures.js'
+import { base64, mirrorDefaults, proxyDefaults, testSeams } from './testing/fixtures.js'
+import { openedHttpProxy, openedRegistry } from './testing/opened.js'
 
 const ID = 'cd'.repeat(32)
 const PATH = `/v2/nydus/test/blobs/sha256:${ID}`
@@ -33,25 +24,10 @@ async function check(t: Test, reader: BlobReader, offset = 100, length = 1000, f
 async function proxied(t: Test, proxy: Partial<ProxyOptions> = {}, options: Partial<RegistryOptions> = {}) {
   const registry = await FakeRegistry.start(blob)
   const p2p = await FaultProxy.start()
+  t.teardown(() => Promise.all([p2p.stop(), registry.server.stop()]))
   const seams = testSeams()
-  const backend = openRegistry(
-    {
-      type: 'registry',
-      registry: {
-        ...registryDefaults,
-        host: registry.host,
-        proxy: { ...proxyDefaults, url: p2p.url, ...proxy },
-        ...options,
-      },
-    },
-    context,
-    seams,
-  )
-  t.teardown(async () => {
-    await backend.close()
-    await p2p.stop()
-    await registry.server.stop()
-  })
+  const given = { host: registry.host, proxy: { ...proxyDefaults, url: p2p.url, ...proxy }, ...options }
+  const backend = openedRegistry(t, given, seams)
   return { registry, p2p, seams, backend, blob: backend.open(ID) }
 }
 
@@ -236,21 +212,12 @@ t.test('https through a proxy: a tunnel, which the proxy cannot look into', asyn
   const certs = await makeCerts(t.testdir({}))
   const origin = await BlobServer.start(blob, certs)
   const p2p = await FaultProxy.start()
-  const backend = openHttpProxy(
-    {
-      type: 'http-proxy',
-      'http-proxy': {
-        ...httpDefaults,
-        addr: origin.url,
-        path: '',
-        ca_cert_files: [certs.ca],
-        proxy: { ...proxyDefaults, url: p2p.url },
-      },
-    },
-    context,
-    testSeams(),
-  )
-  t.teardown(() => Promise.all([backend.close(), p2p.stop(), origin.stop()]))
+  t.teardown(() => Promise.all([p2p.stop(), origin.stop()]))
+  const backend = openedHttpProxy(t, {
+    addr: origin.url,
+    ca_cert_files: [certs.ca],
+    proxy: { ...proxyDefaults, url: p2p.url },
+  })
   const reader = backend.open(ID)
   await check(t, reader)
   await check(t, reader, 5000)
@@ -273,15 +240,13 @@ t.test('use_http: the proxy is asked for http where the origin is https', async 
   const origin = await BlobServer.start(blob, certs)
   const p2p = await FaultProxy.start()
   p2p.always({ status: 200, body: blob.toString('latin1') })
-  const options = {
-    ...httpDefaults,
+  t.teardown(() => Promise.all([p2p.stop(), origin.stop()]))
+  const backend = openedHttpProxy(t, {
     addr: origin.url,
     path: 'x',
     ca_cert_files: [certs.ca],
     proxy: { ...proxyDefaults, url: p2p.url, use_http: true },
-  }
-  const backend = openHttpProxy({ type: 'http-proxy', 'http-proxy': options }, context, testSeams())
-  t.teardown(() => Promise.all([backend.close(), p2p.stop(), origin.stop()]))
+  })
   await backend.open(ID).read(Buffer.alloc(10), 0)
   t.equal(p2p.requests[0]?.url, `http://${origin.host}/x/${ID}`)
   t.equal(origin.requests.length, 0)
@@ -297,24 +262,10 @@ async function mirrored(
 ) {
   const registry = await FakeRegistry.start(blob)
   const mirrors = [await FakeRegistry.start(blob), await FakeRegistry.start(blob)] as const
+  t.teardown(() => Promise.all([registry, ...mirrors].map(one => one.server.stop())))
   const seams = testSeams()
-  const backend = openRegistry(
-    {
-      type: 'registry',
-      registry: {
-        ...registryDefaults,
-        host: registry.host,
-        mirrors: mirrors.map(one => ({ ...mirrorDefaults, host: one.server.url, ...mirror })),
-        ...options,
-      },
-    },
-    context,
-    seams,
-  )
-  t.teardown(async () => {
-    await backend.close()
-    await Promise.all([registry, ...mirrors].map(one => one.server.stop()))
-  })
+  const given = mirrors.map(one => ({ ...mirrorDefaults, host: one.server.url, ...mirror }))
+  const backend = openedRegistry(t, { host: registry.host, mirrors: given, ...options }, seams)
   return { registry, first: mirrors[0], second: mirrors[1], seams, backend, blob: backend.open(ID) }
 }
 
@@ -445,19 +396,10 @@ t.test('mirrors: with auth_through the mirror authenticates on its own', async t
 
 t.test('mirrors: a path in front', async t => {
   const { first, backend, registry } = await mirrored(t)
-  const nested = openRegistry(
-    {
-      type: 'registry',
-      registry: {
-        ...registryDefaults,
-        host: registry.host,
-        mirrors: [{ ...mirrorDefaults, host: `${first.server.url}/mirror/` }],
-      },
-    },
-    context,
-    testSeams(),
-  )
-  t.teardown(() => nested.close())
+  const nested = openedRegistry(t, {
+    host: registry.host,
+    mirrors: [{ ...mirrorDefaults, host: `${first.server.url}/mirror/` }],
+  })
   await check(t, nested.open(ID))
   t.equal(first.server.requests[0]?.url, `/mirror${PATH}`)
   await backend.close()

@@ -6,11 +6,11 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import type { HttpOptions } from './backend.js'
-import { openHttpProxy } from './http-proxy.js'
 import { systemSeams } from './http.js'
 import { BlobServer, patternBlob } from './testing/blob-server.js'
 import { makeCerts } from './testing/certs.js'
-import { context, httpDefaults, testSeams } from './testing/fixtures.js'
+import { testSeams } from './testing/fixtures.js'
+import { openedHttpProxy } from './testing/opened.js'
 import { listen } from './testing/ports.js'
 
 const ID = 'ef'.repeat(32)
@@ -23,12 +23,7 @@ t.teardown(() => Promise.all([signed.stop(), selfSigned.stop()]))
 
 function open(t: Test, addr: string, options: Partial<HttpOptions> = {}, env: NodeJS.ProcessEnv = {}) {
   const seams = testSeams(env)
-  const backend = openHttpProxy(
-    { type: 'http-proxy', 'http-proxy': { ...httpDefaults, ...options, addr, path: '' } },
-    context,
-    seams,
-  )
-  t.teardown(() => backend.close())
+  const backend = openedHttpProxy(t, { ...options, addr }, seams)
   return { blob: backend.open(ID), seams }
 }
 
@@ -83,15 +78,8 @@ t.test('a server that accepts and never shakes hands: connect_timeout ends it', 
   const mute = createServer(() => {})
   const port = await listen(mute)
   t.teardown(() => mute.close())
-  const backend = openHttpProxy(
-    {
-      type: 'http-proxy',
-      'http-proxy': { ...httpDefaults, connect_timeout: 0.05, addr: `https://127.0.0.1:${port}`, path: '' },
-    },
-    context,
-    { ...systemSeams, clock: testSeams().clock },
-  )
-  t.teardown(() => backend.close())
+  const options = { connect_timeout: 0.05, addr: `https://127.0.0.1:${port}` }
+  const backend = openedHttpProxy(t, options, { ...systemSeams, clock: testSeams().clock })
   await t.rejects(backend.open(ID).size({ priority: 'prefetch' }), { code: 'BACKEND_TIMEOUT' })
 })
 

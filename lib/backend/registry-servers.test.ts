@@ -2,21 +2,13 @@
  * The registry backend against real servers: docker-registry with passwords and with tokens, over TLS with a
  * private CA, nginx as blob store and as mirror, squid as the P2P proxy. Blobs are those of the fixture images.
  */
-import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import type { BlobReader, RegistryOptions } from './backend.js'
-import { openRegistry } from './registry.js'
 import { makeCerts } from './testing/certs.js'
-import {
-  base64,
-  context,
-  mirrorDefaults,
-  proxyDefaults,
-  registryDefaults,
-  testSeams,
-} from './testing/fixtures.js'
+import { base64, mirrorDefaults, proxyDefaults, testSeams } from './testing/fixtures.js'
+import { checkWhole, openedRegistry } from './testing/opened.js'
 import { BASIC_AUTH, redirectingRegistry, registryWithPassword } from './testing/registries.js'
 import { dockerRegistry, nginx, squid, storeBlob, storedPath } from './testing/servers.js'
 import { TokenServer } from './testing/token-server.js'
@@ -29,24 +21,7 @@ const certs = await makeCerts(t.testdir({}))
 
 function open(t: Test, options: Partial<RegistryOptions>) {
   const seams = testSeams()
-  const backend = openRegistry(
-    { type: 'registry', registry: { ...registryDefaults, repo: REPO, ...options } },
-    context,
-    seams,
-  )
-  t.teardown(() => backend.close())
-  return { backend, seams }
-}
-
-/** Reads the whole blob in ranges, all at once, and compares its digest. */
-async function checkWhole(t: Test, reader: BlobReader): Promise<void> {
-  const step = 37_111
-  const into = Buffer.alloc(await reader.size())
-  const reads: Promise<void>[] = []
-  for (let at = 0; at < into.length; at += step)
-    reads.push(reader.read(into.subarray(at, Math.min(at + step, into.length)), at))
-  await Promise.all(reads)
-  t.equal(createHash('sha256').update(into).digest('hex'), reader.blobId, `${reads.length} reads`)
+  return { backend: openedRegistry(t, { repo: REPO, ...options }, seams), seams }
 }
 
 async function check(t: Test, reader: BlobReader, offset: number): Promise<void> {

@@ -1,9 +1,9 @@
 import t, { type Test } from 'tap'
 import type { BlobReader, RegistryOptions } from './backend.js'
-import { openRegistry } from './registry.js'
 import { BlobServer, patternBlob } from './testing/blob-server.js'
 import { FakeRegistry } from './testing/fake-registry.js'
-import { base64, context, registryDefaults, testSeams } from './testing/fixtures.js'
+import { base64, registryDefaults, testSeams } from './testing/fixtures.js'
+import { openedRegistry } from './testing/opened.js'
 
 const ID = 'ab'.repeat(32)
 const blob = patternBlob(50_000)
@@ -12,15 +12,8 @@ const AUTH = base64('user:password')
 async function rig(t: Test, options: Partial<RegistryOptions> = {}) {
   const registry = await FakeRegistry.start(blob)
   const seams = testSeams()
-  const backend = openRegistry(
-    { type: 'registry', registry: { ...registryDefaults, host: registry.host, ...options } },
-    context,
-    seams,
-  )
-  t.teardown(async () => {
-    await backend.close()
-    await registry.server.stop()
-  })
+  t.teardown(() => registry.server.stop())
+  const backend = openedRegistry(t, { host: registry.host, ...options }, seams)
   return { registry, seams, backend, blob: backend.open(ID) }
 }
 
@@ -362,18 +355,15 @@ t.test('headers of the environment go everywhere, but secrets not to a redirect'
   const registry = await FakeRegistry.start(blob)
   const store = await BlobServer.start(blob)
   registry.redirect = path => store.url + path
-  const backend = openRegistry(
-    { type: 'registry', registry: { ...registryDefaults, host: registry.host } },
-    context,
-    testSeams({
-      'NYDUS_HEADER_X-Team': 'blue',
-      NYDUS_HEADER_Cookie: 'session=1',
-      'NYDUS_HEADER_Bad Name': 'x',
-      'NYDUS_HEADER_X-Bad': 'a\nb',
-      OTHER: 'x',
-    }),
-  )
-  t.teardown(() => Promise.all([backend.close(), store.stop(), registry.server.stop()]))
+  t.teardown(() => Promise.all([store.stop(), registry.server.stop()]))
+  const seams = testSeams({
+    'NYDUS_HEADER_X-Team': 'blue',
+    NYDUS_HEADER_Cookie: 'session=1',
+    'NYDUS_HEADER_Bad Name': 'x',
+    'NYDUS_HEADER_X-Bad': 'a\nb',
+    OTHER: 'x',
+  })
+  const backend = openedRegistry(t, { host: registry.host }, seams)
   await check(t, backend.open(ID))
   t.match(registry.server.requests[0]?.headers, {
     'x-team': 'blue',
@@ -415,8 +405,7 @@ t.test('skip_verify: a TLS port that answers 400 to http does not count as http'
 })
 
 t.test('the scheme is https unless it is the literal http; a host that is none is refused', async t => {
-  const open = (options: Partial<RegistryOptions>) =>
-    openRegistry({ type: 'registry', registry: { ...registryDefaults, ...options } }, context, testSeams())
+  const open = (options: Partial<RegistryOptions>) => openedRegistry(t, options)
   t.throws(() => open({ host: 'bad host' }), { code: 'BACKEND_CONFIG', message: /registry\.host/ })
   t.throws(() => open({ host: 'r', ca_cert_files: ['/nonexistent.pem'] }), {
     code: 'BACKEND_CA_INVALID',
@@ -427,7 +416,7 @@ t.test('the scheme is https unless it is the literal http; a host that is none i
     code: 'BACKEND_CONFIG',
     message: /proxy\.url/,
   })
-  await open({ host: 'r' }).close()
+  t.ok(open({ host: 'r' }))
 })
 
 t.test('the size comes with a HEAD, also through a redirect', async t => {
