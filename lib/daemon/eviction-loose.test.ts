@@ -8,17 +8,7 @@ import t from 'tap'
 import { october2020 } from '../rafs/testing/early-v5.js'
 import { buildImage, buildTarfs, SourceFiles } from './testing/built-image.js'
 import { CountingServer } from './testing/counting-server.js'
-import {
-  FILES,
-  folderBytes,
-  LIMIT,
-  mounted,
-  readMany,
-  showsKills,
-  showsLeftovers,
-  showsReaders,
-  SLACK,
-} from './testing/limited-cache.js'
+import { FILES, showsKills, showsLeftovers, showsReaders, showsTwo } from './testing/limited-cache.js'
 import { tempDir } from './testing/temp-dir.js'
 
 const dir = tempDir(t)
@@ -41,20 +31,10 @@ for (const [image, from] of served)
     showsLeftovers(t, from),
   )
 
-t.test('two daemons in one folder: what the first one leaves, the other takes', async t => {
-  for (const [, from] of served) {
-    const workDir = tempDir(t)
-    const [a, b] = [await mounted(t, from, workDir), await mounted(t, from, workDir)]
-    const [first, second] = await Promise.all([readMany(a, 250, 7), readMany(b, 250, 8)])
-    t.strictSame([first, second], [{ right: 250 }, { right: 250 }])
-    t.equal((await a.evicted()) + (await b.evicted()), 0)
-    t.ok(folderBytes(workDir) > LIMIT)
-    await b.daemon.stop()
-    while ((await a.evicted()) === 0) t.strictSame(await readMany(a, 50, 9), { right: 50 })
-    t.strictSame(await readMany(a, 250, 10), { right: 250 })
-    t.ok(folderBytes(workDir) <= LIMIT + SLACK)
-  }
-})
+for (const [image, from] of served)
+  t.test(`${image}: two daemons in one folder: what the first one leaves, the other takes`, t =>
+    showsTwo(t, from, 250),
+  )
 
 for (const [image, from] of served)
   t.test(`${image}: kill -9 while it evicts: nothing wrong afterwards`, t => showsKills(t, from, 2))

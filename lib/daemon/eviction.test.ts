@@ -17,6 +17,7 @@ import {
   showsKills,
   showsLeftovers,
   showsReaders,
+  showsTwo,
   SLACK,
 } from './testing/limited-cache.js'
 import { tempDir } from './testing/temp-dir.js'
@@ -71,18 +72,8 @@ for (const [image, from] of served)
     showsLeftovers(t, from),
   )
 
-t.test('two daemons in one folder: neither takes what the other has open; alone, one does', async t => {
-  const workDir = tempDir(t)
-  const [a, b] = [await mounted(t, v6, workDir), await mounted(t, v6, workDir)]
-  const [first, second] = await Promise.all([readMany(a, 400, 7), readMany(b, 400, 8)])
-  t.strictSame([first, second], [{ right: 400 }, { right: 400 }])
-  t.equal((await a.evicted()) + (await b.evicted()), 0)
-  t.ok(folderBytes(workDir) > LIMIT)
-  t.match(a.daemon.log, /larger than its size_limit/)
-  await b.daemon.stop()
-  // It looks again a moment after it could not.
-  while ((await a.evicted()) === 0) t.strictSame(await readMany(a, 50, 9), { right: 50 })
-  t.strictSame(await readMany(a, 400, 10), { right: 400 })
-})
+t.test('two daemons in one folder: neither takes what the other has open; alone, one does', t =>
+  showsTwo(t, v6, 400),
+)
 
 t.test('kill -9 while it evicts: nothing wrong afterwards', t => showsKills(t, v6, 3))

@@ -124,6 +124,22 @@ export async function showsLeftovers(t: Test, from: Served): Promise<void> {
   t.strictSame(await readMany(second, 300, 5), { right: 300 })
 }
 
+/** Asserts that of two daemons in one folder neither evicts what the other has open, and that the one that stays then does. */
+export async function showsTwo(t: Test, from: Served, reads: number): Promise<void> {
+  const workDir = tempDir(t)
+  const [a, b] = [await mounted(t, from, workDir), await mounted(t, from, workDir)]
+  const right = { right: reads }
+  t.strictSame(await Promise.all([readMany(a, reads, 7), readMany(b, reads, 8)]), [right, right])
+  t.equal((await a.evicted()) + (await b.evicted()), 0)
+  t.ok(folderBytes(workDir) > LIMIT)
+  t.match(a.daemon.log, /larger than its size_limit/)
+  await b.daemon.stop()
+  // It looks again a moment after it could not.
+  while ((await a.evicted()) === 0) t.strictSame(await readMany(a, 50, 9), { right: 50 })
+  t.strictSame(await readMany(a, reads, 10), right)
+  t.ok(folderBytes(workDir) <= LIMIT + SLACK)
+}
+
 /** Asserts that no byte is wrong after daemons were killed while they evicted. */
 export async function showsKills(t: Test, from: Served, kills: number): Promise<void> {
   const workDir = join(tempDir(t), 'cache')
