@@ -8,8 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { explain } from '../lib/base/errors.js'
 import { RafsImage } from '../lib/rafs/image.js'
-import { expected, fixtureNamed } from '../lib/rafs/testing/fixtures.js'
-import { FIXTURES, type Fixture } from '../vm-tests/fixtures.js'
+import { expectedRecords, fixtureNamed, FIXTURES, type Fixture } from '../vm-tests/fixtures.js'
 import { difference, serverNamed, treeOf } from './peer-tree.js'
 
 const ours = serverNamed('nydus-ts')
@@ -34,7 +33,7 @@ async function check(fixture: Fixture, filler: typeof ours, user: typeof ours): 
     await eraseChunks(fixture, zeros)
     mkdirSync(workDir)
     const { bootstrap } = fixture
-    const manifest = expected(fixtureNamed(fixture.name))
+    const manifest = expectedRecords(fixtureNamed(fixture.name))
     const filled = difference(manifest, await treeOf(filler, { bootstrap, blobs, workDir }))
     if (filled !== undefined) return `${filler.name}, which fills it: ${filled}`
     const used = difference(manifest, await treeOf(user, { bootstrap, blobs: zeros, workDir }))

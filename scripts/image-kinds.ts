@@ -4,7 +4,8 @@ import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { treeManifest, unpackTree } from '../lib/build/testing/source-tree.js'
-import { expected, fixtureNamed, type Expected } from '../lib/rafs/testing/fixtures.js'
+import { expectedRecords, fixtureNamed } from '../vm-tests/fixtures.js'
+import type { ManifestRecord } from '../vm-tests/manifest.js'
 import { projectRoot } from '../vm-tests/project.js'
 
 export const ours = join(projectRoot, 'dist/bin/nydus-image')
@@ -26,7 +27,7 @@ function build(...argv: readonly string[]): void {
 export interface Kind {
   readonly name: string
   readonly only?: 5 | 6
-  readonly manifest: () => readonly Expected[]
+  readonly manifest: () => readonly ManifestRecord[]
   /** Builds into the folder `out`; returns the bootstrap's path. */
   make(out: string, options: readonly string[]): string
 }
@@ -55,7 +56,7 @@ function only(folder: string): string {
   return join(folder, name)
 }
 
-const shownLayers = (): readonly Expected[] => expected(fixtureNamed('layers'))
+const shownLayers = (): readonly ManifestRecord[] => expectedRecords(fixtureNamed('layers'))
 
 /** Combined with every version, compressor and digester. */
 const KINDS: readonly Kind[] = [
@@ -106,7 +107,7 @@ const KINDS: readonly Kind[] = [
 const REFERENCES: readonly Kind[] = [[], ['--chunk-size', '0x10000'], ['--features', 'blob-toc']].map(
   more => ({
     name: ['zran', ...more].join(' '),
-    manifest: () => expected(fixtureNamed('v6-zran')),
+    manifest: () => expectedRecords(fixtureNamed('v6-zran')),
     make(out) {
       const layer =
         readdirSync(join(fixtures, 'v6-zran/blobs')).find(name => name.startsWith('738f465d')) ?? ''

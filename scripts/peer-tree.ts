@@ -6,7 +6,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { FuseClient } from '../addon/test/fuse-client.js'
 import { VhostFrontend } from '../addon/test/frontend.js'
 import { guestTree } from '../lib/daemon/testing/guest-tree.js'
-import type { Expected } from '../lib/rafs/testing/fixtures.js'
+import type { ManifestRecord } from '../vm-tests/manifest.js'
 import { Server, SERVERS, type ServerKind } from './bench/servers.js'
 
 /** Throws when it is not installed. */
@@ -25,7 +25,7 @@ export interface ServedImage {
 }
 
 /** Starts the server, reads every entry and every byte of the image as its guest, and ends it. */
-export async function treeOf(kind: ServerKind, image: ServedImage): Promise<readonly Expected[]> {
+export async function treeOf(kind: ServerKind, image: ServedImage): Promise<readonly ManifestRecord[]> {
   const folder = mkdtempSync(join(tmpdir(), 'nydus-tree-'))
   const device = {
     backend: { type: 'localfs', config: { dir: image.blobs } },
@@ -56,7 +56,10 @@ export async function treeOf(kind: ServerKind, image: ServedImage): Promise<read
  * The first entry in which two trees differ, as a sentence; undefined when they are the same. An mtime of 0 does not
  * count: the reference shows the time of the mount instead.
  */
-export function difference(expected: readonly Expected[], seen: readonly Expected[]): string | undefined {
+export function difference(
+  expected: readonly ManifestRecord[],
+  seen: readonly ManifestRecord[],
+): string | undefined {
   const found = new Map(seen.map(entry => [entry.path, entry]))
   for (const entry of expected) {
     const other = found.get(entry.path)

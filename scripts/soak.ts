@@ -12,9 +12,9 @@ import { BlobServer, serveBlob } from '../lib/backend/testing/blob-server.js'
 import { type Fault, FaultProxy } from '../lib/backend/testing/fault-proxy.js'
 import { guestFiles, inParallel, readFile } from '../lib/daemon/testing/guest-tree.js'
 import { october2020 } from '../lib/rafs/testing/early-v5.js'
-import type { Expected } from '../lib/rafs/testing/fixtures.js'
-import { Daemon } from '../vm-tests/daemon.js'
 import { expectedManifest, fixtureNamed } from '../vm-tests/fixtures.js'
+import type { ManifestRecord } from '../vm-tests/manifest.js'
+import { Daemon } from '../vm-tests/daemon.js'
 
 const SECONDS = Number(process.argv[2] ?? 300)
 const READERS = 16
@@ -66,7 +66,7 @@ function flap(proxy: FaultProxy): void {
 
 interface SoakedImage {
   readonly bootstrap: string
-  readonly manifest: readonly Expected[]
+  readonly manifest: readonly ManifestRecord[]
   /** Bytes of its blob, plain. */
   readonly size: number
 }
@@ -79,7 +79,7 @@ function imageOf(name: string, bootstrap?: (own: string) => string): SoakedImage
   const fixture = fixtureNamed(name)
   for (const blob of readdirSync(fixture.blobs)) blobs.set(blob, readFileSync(join(fixture.blobs, blob)))
   const lines = expectedManifest(fixture).toString().trimEnd().split('\n')
-  const manifest = lines.map(line => JSON.parse(line) as Expected)
+  const manifest = lines.map(line => JSON.parse(line) as ManifestRecord)
   return {
     bootstrap: bootstrap?.(fixture.bootstrap) ?? fixture.bootstrap,
     manifest,

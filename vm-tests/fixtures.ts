@@ -1,6 +1,7 @@
 /** The images that ship with the project: what they are and what a faithful server shows of them. */
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { readManifest, type ManifestRecord } from './manifest.js'
 import { projectRoot } from './project.js'
 
 export interface Fixture {
@@ -46,4 +47,9 @@ export function fixtureNamed(name: string): Fixture {
 /** The text of the manifest that `fixture` must show. */
 export function expectedManifest(from: Fixture): Buffer {
   return readFileSync(from.expected)
+}
+
+/** Its records. */
+export function expectedRecords(from: Fixture): ManifestRecord[] {
+  return readManifest(from.expected)
 }

@@ -22,8 +22,7 @@ import { guestTree } from '../daemon/testing/guest-tree.js'
 import { tempDir } from '../daemon/testing/temp-dir.js'
 import { folderTree } from '../image/testing/folder-tree.js'
 import { native } from '../native.js'
-import { differences } from '../../vm-tests/manifest.js'
-import type { Expected } from '../rafs/testing/fixtures.js'
+import { differences, type ManifestRecord } from '../../vm-tests/manifest.js'
 import { runTool } from './testing/image-tool.js'
 import { needsRoot } from './testing/source-tree.js'
 
@@ -88,7 +87,7 @@ async function shows(
   t: Test,
   source: string,
   type: string,
-  wanted: readonly Expected[],
+  wanted: readonly ManifestRecord[],
   about: string,
   versions = BOTH,
 ): Promise<void> {

@@ -19,7 +19,7 @@ import t, { type Test } from 'tap'
 import { pack, type Header } from 'tar-stream'
 import { native } from '../native.js'
 import { tempDir } from '../daemon/testing/temp-dir.js'
-import { fixtureNamed } from '../rafs/testing/fixtures.js'
+import { fixtureNamed } from '../../vm-tests/fixtures.js'
 import { runTool, runToolWith, startTool } from './testing/image-tool.js'
 import { needsRoot } from './testing/source-tree.js'
 

@@ -1,5 +1,4 @@
 /** Data that does not lie where it usually does: in an external blob, behind bytes of somebody else. */
-import { createHash } from 'node:crypto'
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
@@ -8,8 +7,9 @@ import { connectGuest, startDaemon } from '../daemon/testing/daemon.js'
 import { guestTree, nodeAt, readAll } from '../daemon/testing/guest-tree.js'
 import { tempDir } from '../daemon/testing/temp-dir.js'
 import { RafsImage } from '../rafs/image.js'
-import { expected, fixtureNamed } from '../rafs/testing/fixtures.js'
+import { expectedRecords, fixtureNamed } from '../../vm-tests/fixtures.js'
 import { runTool } from './testing/image-tool.js'
+import { sha256 } from '../../vm-tests/manifest.js'
 
 const LAYER = '738f465d584b2cfbc7ff4474ab857f6977e4f34b193d66fbfea4e91a0f9d9f8c'
 const layer = join(projectRoot, 'vm-tests/fixtures/v6-zran/blobs', LAYER)
@@ -27,7 +27,7 @@ async function made(t: Test, ...argv: readonly string[]): Promise<string> {
 async function shows(t: Test, boot: string, blobs: string, about: string): Promise<void> {
   await daemon.mount('/image', boot, { blobs, digestValidate: true })
   try {
-    t.strictSame(await guestTree(fuse, '/image'), expected(fixtureNamed('v6-zran')), about)
+    t.strictSame(await guestTree(fuse, '/image'), expectedRecords(fixtureNamed('v6-zran')), about)
   } finally {
     await daemon.umount('/image')
   }
@@ -80,7 +80,7 @@ t.test("the image's own files do without the external blob", async t => {
   writeFileSync(join(tree, 'a-big'), Buffer.alloc(300_000, 'other'))
   const said = await made(t, '-D', dir, '-B', join(dir, 'boot'), '--attributes', rules, '--external-blob', external, tree)
   const id = /external blobs: \["(\w+)"\]/.exec(said)?.[1] ?? ''
-  t.equal(createHash('sha256').update(readFileSync(external)).digest('hex'), id)
+  t.equal(sha256(readFileSync(external)), id)
   await daemon.mount('/image', join(dir, 'boot'), { blobs: dir })
   for (const name of ['b-small', 'c-big'])
     t.ok(content.equals(await readAll(fuse, await nodeAt(fuse, `/image/${name}`), content.length)), name)

@@ -1,13 +1,13 @@
 /** eStargz layers upon each other (`--parent-bootstrap`), referred to as a whole or by their tables of contents. */
-import { createHash, randomBytes } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { connectGuest, startDaemon } from '../daemon/testing/daemon.js'
 import { guestTree } from '../daemon/testing/guest-tree.js'
 import { tempDir } from '../daemon/testing/temp-dir.js'
-import type { Expected } from '../rafs/testing/fixtures.js'
-import { GID, makeStargz, MTIME, UID, type StargzFile } from './testing/estargz-file.js'
+import { sha256, type ManifestRecord } from '../../vm-tests/manifest.js'
+import { fileRecord, makeStargz, OWNER, type StargzFile } from './testing/estargz-file.js'
 import { runTool } from './testing/image-tool.js'
 
 const CHUNK = 64 << 10
@@ -43,31 +43,17 @@ const LAYERS: readonly (readonly StargzFile[])[] = [
   ],
 ]
 
-function sha256(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex')
-}
-
-const owner = { uid: UID, gid: GID, mtime: MTIME }
-const file = (path: string, content: Uint8Array): Expected => ({
-  path,
-  type: 'file',
-  mode: 0o644,
-  ...owner,
-  nlink: 1,
-  size: content.length,
-  sha256: sha256(content),
-})
-const MERGED: readonly Expected[] = [
+const MERGED: readonly ManifestRecord[] = [
   { path: '/', type: 'dir', mode: 0o755, uid: 0, gid: 0, mtime: 0 },
-  { path: '/lib', type: 'dir', mode: 0o700, ...owner },
-  file('/lib/again', big),
-  file('/lib/big', big),
-  file('/lib/hard', old),
-  file('/lib/text', changed),
-  file('/lib/third', added),
-  { path: '/old', type: 'dir', mode: 0o755, ...owner },
-  file('/old/added', added),
-  { path: '/tree', type: 'symlink', mode: 0o777, ...owner, nlink: 1, target: 'old' },
+  { path: '/lib', type: 'dir', mode: 0o700, ...OWNER },
+  fileRecord('/lib/again', big),
+  fileRecord('/lib/big', big),
+  fileRecord('/lib/hard', old),
+  fileRecord('/lib/text', changed),
+  fileRecord('/lib/third', added),
+  { path: '/old', type: 'dir', mode: 0o755, ...OWNER },
+  fileRecord('/old/added', added),
+  { path: '/tree', type: 'symlink', mode: 0o777, ...OWNER, nlink: 1, target: 'old' },
 ]
 
 interface Layer {

@@ -1,13 +1,13 @@
 /** eStargz layers: converted, referred to as a whole, and referred to by their table of contents alone. */
-import { createHash, randomBytes } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { connectGuest, startDaemon } from '../daemon/testing/daemon.js'
 import { guestTree } from '../daemon/testing/guest-tree.js'
 import { tempDir } from '../daemon/testing/temp-dir.js'
-import type { Expected } from '../rafs/testing/fixtures.js'
-import { GID, makeStargz, MTIME, UID, type StargzFile, type TocEntry } from './testing/estargz-file.js'
+import { sha256, type ManifestRecord } from '../../vm-tests/manifest.js'
+import { fileRecord, makeStargz, OWNER, type StargzFile, type TocEntry } from './testing/estargz-file.js'
 import { runTool } from './testing/image-tool.js'
 
 const CHUNK = 64 << 10
@@ -25,33 +25,19 @@ const FILES: readonly StargzFile[] = [
   { name: 'etc/text', content: text, xattrs: { 'user.colour': 'blue' } },
   { name: 'etc/hard', type: 'hardlink', target: 'etc/text' },
 ]
-function sha256(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex')
-}
 
-function manifest(): Expected[] {
-  const owner = { uid: UID, gid: GID, mtime: MTIME }
-  const file = (path: string, content: Uint8Array, more: Partial<Expected> = {}): Expected => ({
-    path,
-    type: 'file',
-    mode: 0o644,
-    ...owner,
-    nlink: 1,
-    size: content.length,
-    sha256: sha256(content),
-    ...more,
-  })
+function manifest(): ManifestRecord[] {
   const linked = { nlink: 2, xattrs: { 'user.colour': Buffer.from('blue').toString('hex') } }
   return [
     { path: '/', type: 'dir', mode: 0o755, uid: 0, gid: 0, mtime: 0 },
-    { path: '/etc', type: 'dir', mode: 0o755, ...owner },
-    file('/etc/big', big, { mode: 0o4755 }),
-    file('/etc/copy', big),
-    file('/etc/empty', Buffer.alloc(0)),
-    file('/etc/hard', text, linked),
-    { path: '/etc/null', type: 'chr', mode: 0o666, ...owner, nlink: 1, rdev: [1, 3] },
-    { path: '/etc/soft', type: 'symlink', mode: 0o777, ...owner, nlink: 1, target: '../etc/text' },
-    file('/etc/text', text, linked),
+    { path: '/etc', type: 'dir', mode: 0o755, ...OWNER },
+    fileRecord('/etc/big', big, { mode: 0o4755 }),
+    fileRecord('/etc/copy', big),
+    fileRecord('/etc/empty', Buffer.alloc(0)),
+    fileRecord('/etc/hard', text, linked),
+    { path: '/etc/null', type: 'chr', mode: 0o666, ...OWNER, nlink: 1, rdev: [1, 3] },
+    { path: '/etc/soft', type: 'symlink', mode: 0o777, ...OWNER, nlink: 1, target: '../etc/text' },
+    fileRecord('/etc/text', text, linked),
   ]
 }
 

@@ -1,6 +1,6 @@
 /** Images that refer to a layer as it is: what the reference builder makes of it, and what a guest sees of it. */
 import { execFileSync } from 'node:child_process'
-import { createHash, randomBytes } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import {
   closeSync,
   copyFileSync,
@@ -21,8 +21,9 @@ import { connectGuest, startDaemon } from '../daemon/testing/daemon.js'
 import { guestTree } from '../daemon/testing/guest-tree.js'
 import { tempDir } from '../daemon/testing/temp-dir.js'
 import { RafsImage } from '../rafs/image.js'
-import { expected, fixtureNamed } from '../rafs/testing/fixtures.js'
+import { expectedRecords, fixtureNamed } from '../../vm-tests/fixtures.js'
 import { runTool } from './testing/image-tool.js'
+import { sha256 } from '../../vm-tests/manifest.js'
 
 const BLOBS = join(projectRoot, 'vm-tests/fixtures/v6-zran/blobs')
 const META = 'c72372a42d2f9ab85e2c1710c2c234984adad4365d588ed4782dcbb930a006c6'
@@ -31,10 +32,6 @@ const PLAIN_META = '4f6356dbf939e81535686a0f7367ccb06188eee408e000d27164cf00a9a6
 const LAYER = '738f465d584b2cfbc7ff4474ab857f6977e4f34b193d66fbfea4e91a0f9d9f8c'
 const targz = readFileSync(join(BLOBS, LAYER))
 const tar = gunzipSync(targz)
-
-function sha256(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex')
-}
 
 /** The archive as gzip members of uneven sizes and all kinds of blocks: stored, fixed, dynamic; none begins at a header. */
 function members(): Buffer {
@@ -91,7 +88,7 @@ const CASES: readonly Case[] = [
 t.test('a guest sees the layer, through the whole daemon', async t => {
   const daemon = await startDaemon(t)
   const fuse = await connectGuest(t, daemon)
-  const manifest = expected(fixtureNamed('v6-zran'))
+  const manifest = expectedRecords(fixtureNamed('v6-zran'))
   const dir = tempDir(t)
   for (const [i, { name, type, layer, options = [] }] of CASES.entries())
     await t.test(name, async t => {
@@ -151,7 +148,7 @@ t.test('layers by reference: each upon the one below, whatever that one is', asy
     const boot = join(dir, 'boot2')
     t.equal((await runTool('check', boot)).code, 0)
     await daemon.mount('/layers', boot, { blobs: dir, digestValidate: true, workDir: join(dir, 'cache') })
-    t.strictSame(await guestTree(fuse, '/layers'), expected(fixtureNamed('layers')), `${first}, ${then}`)
+    t.strictSame(await guestTree(fuse, '/layers'), expectedRecords(fixtureNamed('layers')), `${first}, ${then}`)
     await daemon.umount('/layers')
   }
 })
@@ -170,7 +167,7 @@ t.test('a dictionary: chunks that it has are not looked for in the layer', async
   const daemon = await startDaemon(t)
   const fuse = await connectGuest(t, daemon)
   await daemon.mount('/layer', join(dir, 'boot'), { blobs: dir, digestValidate: true })
-  t.strictSame(await guestTree(fuse, '/layer'), expected(fixtureNamed('v6-zran')))
+  t.strictSame(await guestTree(fuse, '/layer'), expectedRecords(fixtureNamed('v6-zran')))
   await daemon.umount('/layer')
 
   await create('-t', 'targz-rafs', '-B', join(dir, 'blake3'))

@@ -11,7 +11,8 @@ import { projectRoot } from '../../vm-tests/project.js'
 import { connectGuest, startDaemon } from '../daemon/testing/daemon.js'
 import { guestTree } from '../daemon/testing/guest-tree.js'
 import { tempDir } from '../daemon/testing/temp-dir.js'
-import { expected, fixtureNamed, type Expected } from '../rafs/testing/fixtures.js'
+import { expectedRecords, fixtureNamed } from '../../vm-tests/fixtures.js'
+import type { ManifestRecord } from '../../vm-tests/manifest.js'
 import { runTool } from './testing/image-tool.js'
 import { needsRoot, treeManifest, unpackTree } from './testing/source-tree.js'
 
@@ -40,7 +41,7 @@ interface Guest {
   readonly fuse: FuseClient
 }
 
-async function shows(t: Test, guest: Guest, folder: string, manifest: readonly Expected[], about: string): Promise<void> {
+async function shows(t: Test, guest: Guest, folder: string, manifest: readonly ManifestRecord[], about: string): Promise<void> {
   const boot = readdirSync(folder).includes('boot') ? 'boot' : (readdirSync(folder)[0] ?? '')
   await guest.daemon.mount('/image', join(folder, boot), { blobs: folder, digestValidate: true })
   t.strictSame(await guestTree(guest.fuse, '/image'), manifest, about)
@@ -80,7 +81,7 @@ t.test('layers: each upon the one below, and merged from blobs that hold their m
   const dir = tempDir(t)
   const daemon = await startDaemon(t)
   const guest = { daemon, fuse: await connectGuest(t, daemon) }
-  const manifest = expected(fixtureNamed('layers'))
+  const manifest = expectedRecords(fixtureNamed('layers'))
   const archives = ['l1', 'l2', 'l3'].map(name => join(projectRoot, 'vm-tests/fixtures/layers', `${name}.tar.gz`))
   for (const version of ['5', '6']) {
     const out = join(dir, `upon-${version}`)

@@ -7,7 +7,7 @@ import { BlobServer } from '../backend/testing/blob-server.js'
 import { FakeRegistry } from '../backend/testing/fake-registry.js'
 import { type Fault, FaultProxy } from '../backend/testing/fault-proxy.js'
 import { freePort } from '../backend/testing/ports.js'
-import { expected, fixtureNamed } from '../rafs/testing/fixtures.js'
+import { expectedRecords, fixtureNamed } from '../../vm-tests/fixtures.js'
 import { connectGuest, startDaemon } from './testing/daemon.js'
 import { type GuestFile, guestFiles, inParallel, readFile } from './testing/guest-tree.js'
 import { blobsOf, mountRemote, type RemoteOptions } from './testing/remote.js'
@@ -16,7 +16,7 @@ import { tempDir } from './testing/temp-dir.js'
 /** One blob, and no chunk table in it: a read of one chunk is one request. */
 const IMAGE = 'v5-zstd-sha256'
 const [[, blob]] = [...blobsOf(IMAGE)] as [[string, Buffer]]
-const manifest = expected(fixtureNamed(IMAGE))
+const manifest = expectedRecords(fixtureNamed(IMAGE))
 const server = await BlobServer.start(blob)
 const daemon = await startDaemon(t)
 const fuse = await connectGuest(t, daemon)

@@ -7,7 +7,7 @@ import type { FuseClient } from '../../addon/test/fuse-client.js'
 import { BlobServer } from '../backend/testing/blob-server.js'
 import { FaultProxy } from '../backend/testing/fault-proxy.js'
 import { native } from '../native.js'
-import { expected, fixtureNamed } from '../rafs/testing/fixtures.js'
+import { expectedRecords, fixtureNamed } from '../../vm-tests/fixtures.js'
 import { connectGuest, startDaemon } from './testing/daemon.js'
 import { guestFiles, inParallel, readFile } from './testing/guest-tree.js'
 import { blobsOf, mountRemote } from './testing/remote.js'
@@ -15,7 +15,7 @@ import { tempDir } from './testing/temp-dir.js'
 
 const IMAGE = 'v6-none'
 const [[, blob]] = [...blobsOf(IMAGE)] as [[string, Buffer]]
-const manifest = expected(fixtureNamed(IMAGE))
+const manifest = expectedRecords(fixtureNamed(IMAGE))
 const MIB = 1 << 20
 const MNT_DETACH = 2
 /** Kills of the daemon; more of them are for people with time. */

@@ -23,11 +23,15 @@ import { BASIC_AUTH, redirectingRegistry, registryWithPassword } from '../backen
 import { S3_KEYS, S3_REGION, s3Missing, startS3 } from '../backend/testing/s3-server.js'
 import { dockerRegistry, nginx, squid } from '../backend/testing/servers.js'
 import { TokenServer } from '../backend/testing/token-server.js'
-import { FIXTURES, fixtureNamed as imageNamed } from '../../vm-tests/fixtures.js'
 import { connectGuest, startDaemon } from './testing/daemon.js'
 import { blobsOf, mountRemote, pushImages, showsImages } from './testing/remote.js'
 import { guestTree } from './testing/guest-tree.js'
-import { expected, fixtureNamed } from '../rafs/testing/fixtures.js'
+import {
+  expectedRecords,
+  fixtureNamed,
+  fixtureNamed as imageNamed,
+  FIXTURES,
+} from '../../vm-tests/fixtures.js'
 import { tempDir } from './testing/temp-dir.js'
 
 const REPO = 'library/nydus'
@@ -71,7 +75,7 @@ t.test('a wrong password is EIO for a reader, and the right one heals it without
   await daemon.api('PUT', `config?id=${encodeURIComponent('/wrong')}`, {
     registry_auth: base64('user:password'),
   })
-  t.strictSame(await guestTree(guest.fuse, '/wrong'), expected(fixtureNamed('v6-lz4-64k')))
+  t.strictSame(await guestTree(guest.fuse, '/wrong'), expectedRecords(fixtureNamed('v6-lz4-64k')))
   await daemon.umount('/wrong')
 })
 
@@ -142,7 +146,7 @@ t.test('nginx as a mirror: it serves; it dies in the middle of a walk and nobody
   const before = log()
   while (log() < before + 10) await new Promise(resolve => setTimeout(resolve, 1))
   await mirror.stop()
-  t.strictSame(await walk, expected(fixtureNamed('v6-none')))
+  t.strictSame(await walk, expectedRecords(fixtureNamed('v6-none')))
   t.ok(straight.requests.length > 0)
   t.match(await daemon.api('GET', 'metrics/backend?id=/dying'), { read_errors: 0 })
   await daemon.umount('/dying')
@@ -189,7 +193,7 @@ for (const kind of ['squid', 'nginx'] as const)
     while (far.requests.length < 20) await new Promise(resolve => setTimeout(resolve, 1))
     t.ok(far.requests.every(({ headers }) => kind === 'nginx' || headers.via !== undefined))
     await proxy.stop()
-    t.strictSame(await walk, expected(fixtureNamed('v6-none')))
+    t.strictSame(await walk, expectedRecords(fixtureNamed('v6-none')))
     t.match(await daemon.api('GET', `metrics/backend?id=${mountpoint}`), { read_errors: 0 })
     await daemon.umount(mountpoint)
   })

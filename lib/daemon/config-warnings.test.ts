@@ -1,7 +1,6 @@
 /** What in a configuration has no effect is told in the daemon's log, and stands in nobody's way. */
 import t from 'tap'
-import { fixtureNamed } from '../../vm-tests/fixtures.js'
-import { expected, fixtureNamed as ownFixture } from '../rafs/testing/fixtures.js'
+import { expectedRecords, fixtureNamed } from '../../vm-tests/fixtures.js'
 import { connectGuest, startDaemon } from './testing/daemon.js'
 import { guestTree } from './testing/guest-tree.js'
 
@@ -16,7 +15,7 @@ t.test('external backends and unknown keys', async t => {
     rafs: { enable_xattr: true, nonsense: 1 },
   })
   await daemon.api('POST', 'mount?mountpoint=/image', { fs_type: 'rafs', source: bootstrap, config })
-  t.strictSame(await guestTree(fuse, '/image'), expected(ownFixture('v6-zstd-blake3')))
+  t.strictSame(await guestTree(fuse, '/image'), expectedRecords(fixtureNamed('v6-zstd-blake3')))
   await daemon.stop()
   t.match(
     daemon.log,

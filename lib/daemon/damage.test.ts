@@ -2,9 +2,8 @@
 import { closeSync, cpSync, openSync, readSync, writeSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
-import { FIXTURES } from '../../vm-tests/fixtures.js'
 import { RafsImage } from '../rafs/image.js'
-import { expected, fixtureNamed } from '../rafs/testing/fixtures.js'
+import { expectedRecords, fixtureNamed, FIXTURES } from '../../vm-tests/fixtures.js'
 import { connectGuest, startDaemon } from './testing/daemon.js'
 import { guestTree, nodeAt, readAll } from './testing/guest-tree.js'
 import { tempDir } from './testing/temp-dir.js'
@@ -79,5 +78,5 @@ for (const { name, cached, digestValidate } of CASES)
 
     flip(`${blobs}/${chunk.id}`, place)
     t.equal((await read()).length, SIZE, 'healed')
-    t.strictSame(await guestTree(fuse, '/a'), expected(fixtureNamed(fixture.name)))
+    t.strictSame(await guestTree(fuse, '/a'), expectedRecords(fixtureNamed(fixture.name)))
   })

@@ -3,8 +3,7 @@ import t from 'tap'
 import { dfdaemonMissing, startDfdaemon, TO_SOURCE, VIA_P2P } from '../backend/testing/dfdaemon.js'
 import { FaultProxy } from '../backend/testing/fault-proxy.js'
 import { dockerRegistry } from '../backend/testing/servers.js'
-import { FIXTURES } from '../../vm-tests/fixtures.js'
-import { expected, fixtureNamed } from '../rafs/testing/fixtures.js'
+import { expectedRecords, fixtureNamed, FIXTURES } from '../../vm-tests/fixtures.js'
 import { connectGuest, startDaemon } from './testing/daemon.js'
 import { guestFiles, inParallel, readFile } from './testing/guest-tree.js'
 import { mountRemote, pushImages, showsImages } from './testing/remote.js'
@@ -51,7 +50,7 @@ t.test('a guest behind dfdaemon', { skip: dfdaemonMissing }, async t => {
     // Without a cache and read-ahead every file is a request.
     const options = { more: { amplify_io: 0 } }
     await mountRemote(daemon, '/dying', IMAGE, { type: 'registry', config }, options)
-    const files = await guestFiles(guest.fuse, '/dying', expected(fixtureNamed(IMAGE)))
+    const files = await guestFiles(guest.fuse, '/dying', expectedRecords(fixtureNamed(IMAGE)))
     const half = files.length >> 1
     let begun = 0
     let stopped: Promise<void> | undefined

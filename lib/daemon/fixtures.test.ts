@@ -2,8 +2,7 @@
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { FIXTURES } from '../../vm-tests/fixtures.js'
-import { expected, fixtureNamed } from '../rafs/testing/fixtures.js'
+import { expectedRecords, fixtureNamed, FIXTURES } from '../../vm-tests/fixtures.js'
 import { connectGuest, startDaemon } from './testing/daemon.js'
 import { guestTree } from './testing/guest-tree.js'
 import { tempDir } from './testing/temp-dir.js'
@@ -13,7 +12,7 @@ t.test('every fixture: cold, warm and no cache, with and without digests', async
   const fuse = await connectGuest(t, daemon)
   const workDir = tempDir(t)
   for (const { name, bootstrap, blobs } of FIXTURES) {
-    const manifest = expected(fixtureNamed(name))
+    const manifest = expectedRecords(fixtureNamed(name))
     for (const digestValidate of [false, true]) {
       rmSync(join(workDir, name), { recursive: true, force: true })
       const cached = { blobs, workDir: join(workDir, name), digestValidate }

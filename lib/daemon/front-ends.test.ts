@@ -5,7 +5,8 @@ import { VhostFrontend, type FrontendOptions, type Region } from '../../addon/te
 import { FuseClient } from '../../addon/test/fuse-client.js'
 import { OP } from '../fuse/abi.js'
 import { fixtureNamed } from '../../vm-tests/fixtures.js'
-import { differences, readManifest, walkTree } from '../../vm-tests/manifest.js'
+import { differences, readManifest } from '../../vm-tests/manifest.js'
+import { walkTree } from '../../vm-tests/walk.js'
 import { startDaemon } from './testing/daemon.js'
 
 const MIB = 1 << 20

@@ -3,7 +3,6 @@
  * is served, and the next front-end reads right bytes. That used.len is the reply's length is checked by the
  * front-end for every single answer.
  */
-import { createHash } from 'node:crypto'
 import { ftruncateSync } from 'node:fs'
 import { connect as connectSocket } from 'node:net'
 import { setImmediate, setTimeout as delay } from 'node:timers/promises'
@@ -23,7 +22,7 @@ import {
 } from '../../addon/test/vhost-protocol.js'
 import type { Fields, Layout, StructOf } from '../base/layout.js'
 import { fixtureNamed } from '../../vm-tests/fixtures.js'
-import { readManifest, type ManifestRecord } from '../../vm-tests/manifest.js'
+import { readManifest, sha256, type ManifestRecord } from '../../vm-tests/manifest.js'
 import { InHeader, ForgetIn, OP, OpenIn, ReadIn } from '../fuse/abi.js'
 import { startDaemon } from './testing/daemon.js'
 import { nodeAt, readAll } from './testing/guest-tree.js'
@@ -64,7 +63,7 @@ async function boot(t: Test): Promise<FuseClient> {
 
 async function readsRight(t: Test, fuse: FuseClient, message: string): Promise<void> {
   const bytes = await readAll(fuse, await nodeAt(fuse, big.path), big.size ?? 0)
-  t.equal(createHash('sha256').update(bytes).digest('hex'), big.sha256, message)
+  t.equal(sha256(bytes), big.sha256, message)
 }
 
 async function nextReadsRight(t: Test, message: string): Promise<void> {

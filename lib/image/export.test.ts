@@ -19,10 +19,9 @@ import { openBackend } from '../backend/open.js'
 import { silentLog } from '../base/log.js'
 import { tempDir } from '../daemon/testing/temp-dir.js'
 import { RafsImage } from '../rafs/image.js'
-import { expected, fixtureNamed as manifestNamed, type Expected } from '../rafs/testing/fixtures.js'
+import { expectedRecords, fixtureNamed } from '../../vm-tests/fixtures.js'
+import { differences, type ManifestRecord } from '../../vm-tests/manifest.js'
 import { DeviceSlotV6 } from '../rafs/layout/v6.js'
-import { differences } from '../../vm-tests/manifest.js'
-import { fixtureNamed } from '../../vm-tests/fixtures.js'
 import { exportImage } from './export.js'
 import { written } from './output.js'
 import { folderTree } from './testing/folder-tree.js'
@@ -91,7 +90,7 @@ for (const name of V6)
     const dir = tempDir(t)
     const disk = join(dir, 'x.disk')
     await exported(name, disk)
-    const manifest = expected(manifestNamed(name))
+    const manifest = expectedRecords(fixtureNamed(name))
 
     const devices = await deviceFiles(name, disk, dir)
     const into = join(dir, 'fsck')
@@ -102,14 +101,14 @@ for (const name of V6)
     )
     t.equal(fsck.status, 0, fsck.stderr)
     // fsck.erofs 1.5 extracts files, folders and links, and neither xattrs, hard links nor set-id bits.
-    const plain = (records: readonly Expected[]) =>
+    const plain = (records: readonly ManifestRecord[]) =>
       records
         .filter(({ type }) => ['file', 'dir', 'symlink'].includes(type))
         .map(record => ({ ...record, mode: record.mode & 0o1777 }))
         .map(record =>
           Object.fromEntries(Object.entries(record).filter(([key]) => !['nlink', 'xattrs'].includes(key))),
         )
-        .map(record => record as unknown as Expected)
+        .map(record => record as unknown as ManifestRecord)
     t.strictSame(differences(plain(manifest), plain(folderTree(into))), [], 'fsck.erofs extracts the tree')
 
     if (!kernelMounts) return
@@ -125,7 +124,7 @@ for (const name of V6)
 
 t.test('bare bootstraps: erofs-utils find nothing wrong, and count what is there', async t => {
   const dir = tempDir(t)
-  const manifest = expected(manifestNamed('v6-zran'))
+  const manifest = expectedRecords(fixtureNamed('v6-zran'))
   const layer = readdirSync(fixtureNamed('v6-zran').blobs).find(name => name.startsWith('738f465d')) ?? ''
   const source = join(fixtureNamed('v6-zran').blobs, layer)
   /** Stands for the blob: nothing of it is looked at. */

@@ -8,25 +8,10 @@ import { newAttr, type FileSystem } from '../vfs/filesystem.js'
 import { openRafs } from './fs.js'
 import { RafsImage } from './image.js'
 import { CiRecordV1 } from './layout/v6.js'
-import {
-  blobPath,
-  expected,
-  FIXTURES,
-  fixtureNamed,
-  type Expected,
-  type Fixture,
-} from './testing/fixtures.js'
+import { expectedRecords, fixtureNamed, FIXTURES, type Fixture } from '../../vm-tests/fixtures.js'
+import { deviceNumbers, entryType, type ManifestRecord } from '../../vm-tests/manifest.js'
 import { Bytes, Entries, Extents, latin1 } from './testing/sinks.js'
 
-const TYPES: Readonly<Record<number, Expected['type']>> = {
-  0o040000: 'dir',
-  0o100000: 'file',
-  0o120000: 'symlink',
-  0o060000: 'blk',
-  0o020000: 'chr',
-  0o010000: 'fifo',
-  0o140000: 'sock',
-}
 const HEADER = 4096
 
 /** Handles of a cache that has all chunks (`ready`) or none. */
@@ -56,10 +41,10 @@ function fromBootstrap(fd: number, out: Extents): Buffer {
 }
 
 /** What the FileSystem shows of one inode, in the manifest's words. */
-function describe(fs: FileSystem, fd: number, path: string, ino: number): Expected {
+function describe(fs: FileSystem, fd: number, path: string, ino: number): ManifestRecord {
   const attr = newAttr()
   if (fs.getattr(ino, attr) !== 0) throw new Error(`${path}: getattr failed`)
-  const type = TYPES[attr.mode & 0o170000]
+  const type = entryType(attr.mode)
   if (type === undefined) throw new Error(`${path}: mode ${attr.mode}`)
   const names = new Bytes()
   fs.listxattr(ino, names)
@@ -83,13 +68,10 @@ function describe(fs: FileSystem, fd: number, path: string, ino: number): Expect
     ...(type !== 'dir' && { nlink: attr.nlink }),
     ...(type === 'file' && { size: attr.size }),
     ...(type === 'symlink' && { target: fromBootstrap(fd, link).toString('latin1') }),
-    ...((type === 'blk' || type === 'chr') && { rdev: [major(attr.rdev), minor(attr.rdev)] as const }),
+    ...((type === 'blk' || type === 'chr') && { rdev: deviceNumbers(attr.rdev) }),
     ...(Object.keys(xattrs).length > 0 && { xattrs }),
   }
 }
-
-const major = (rdev: number) => (rdev >>> 8) & 0xfff
-const minor = (rdev: number) => (rdev & 0xff) | ((rdev >>> 12) & 0xfff00)
 
 /** Every path through READDIR; looks each name up as a guest would, and back through its parent. */
 function* tree(fs: FileSystem, ino: number, path: string): Generator<{ path: string; ino: number }> {
@@ -130,7 +112,7 @@ for (const fixture of FIXTURES) {
       const found = [...tree(fs, fs.rootIno, '')].map(({ path, ino }) =>
         describe(fs, handle.bootstrapFd, path, ino),
       )
-      const want = expected(fixture).map(({ sha256: _sha256, ...entry }) => entry)
+      const want = expectedRecords(fixture).map(({ sha256: _sha256, ...entry }) => entry)
       t.strictSame(found.sort(byPath), want.sort(byPath))
     })
 
@@ -202,7 +184,7 @@ function contentOf(
 
 function checkContent(t: Test, fixture: Fixture, fs: FileSystem, image: RafsImage, fetch: Fetch): void {
   const inos = new Map([...tree(fs, fs.rootIno, '')].map(({ path, ino }) => [path, ino]))
-  for (const { path, type, size = 0, sha256 } of expected(fixture)) {
+  for (const { path, type, size = 0, sha256 } of expectedRecords(fixture)) {
     if (type !== 'file') continue
     const ino = inos.get(path) ?? -1
     t.equal(contentOf(fs, image, ino, size, fetch, size > 1 << 20 ? 777_777 : 131_072), sha256, path)
@@ -223,7 +205,7 @@ for (const name of ['v5-lz4-blake3', 'v5-zstd-sha256'])
   t.test(`${name}: reads name the chunks that hold the content`, async t => {
     const fixture = fixtureNamed(name)
     const { image, fs } = await opened(fixture, t, false, false)
-    const read = image.blobs.map(blob => reader(blobPath(fixture, blob), t))
+    const read = image.blobs.map(blob => reader(join(fixture.blobs, blob.id), t))
     checkContent(t, fixture, fs, image, (blob, { record, uncompressedSize }) => {
       const stored =
         read[blob]?.(record?.compressedOffset ?? 0, record?.compressedSize ?? 0) ?? Buffer.alloc(0)
@@ -241,7 +223,7 @@ t.test('v6-none: reads name the chunks that hold the content', async t => {
   const { image, fs } = await opened(fixture, t, false, false)
   const [blob] = image.blobs
   if (blob === undefined) throw new Error('no blob')
-  const read = reader(blobPath(fixture, blob), t)
+  const read = reader(join(fixture.blobs, blob.id), t)
   const table = read(blob.ci.offset, blob.ci.compressedSize)
   checkContent(t, fixture, fs, image, (_, want) => {
     const { uncompressed, compressed } = CiRecordV1.read(table, want.index * CiRecordV1.size)

@@ -15,7 +15,8 @@ import {
   V6_SUPERBLOCK_OFFSET,
 } from './layout/v6.js'
 import { changed, nastyValues, valueOf, Victim, type Table } from './testing/damage.js'
-import { bytesOf, fixtureNamed, openBytes } from './testing/fixtures.js'
+import { bytesOf, openBytes } from './testing/fixtures.js'
+import { fixtureNamed } from '../../vm-tests/fixtures.js'
 import { placesOf } from './testing/places.js'
 import { Extents, latin1 } from './testing/sinks.js'
 import { resolve, walk } from './walk.js'

@@ -16,7 +16,7 @@ import { explain } from '../base/errors.js'
 import { newAttr } from '../vfs/filesystem.js'
 import { openRafs } from './fs.js'
 import { RafsImage } from './image.js'
-import { fixtureNamed } from './testing/fixtures.js'
+import { fixtureNamed } from '../../vm-tests/fixtures.js'
 import { rawInline, tocInline, TOC_COMPRESSION } from './testing/inline.js'
 import { Entries, Extents, latin1 } from './testing/sinks.js'
 

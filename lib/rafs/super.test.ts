@@ -12,7 +12,8 @@ import {
 import { ExtBlobEntryV5, SuperblockV5 } from './layout/v5.js'
 import { readSuper } from './super.js'
 import { changed, type Table } from './testing/damage.js'
-import { bytesOf, fixtureNamed, memoryOf } from './testing/fixtures.js'
+import { bytesOf, memoryOf } from './testing/fixtures.js'
+import { fixtureNamed } from '../../vm-tests/fixtures.js'
 
 const V5 = bytesOf(fixtureNamed('v5-lz4-blake3').bootstrap)
 const V6 = bytesOf(fixtureNamed('v6-zstd-blake3').bootstrap)

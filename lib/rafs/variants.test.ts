@@ -19,7 +19,8 @@ import {
 } from './layout/v6.js'
 import { BLOB_FEATURE } from '../cache/cache.js'
 import { chunksOf, middle2020, october2020, records } from './testing/early-v5.js'
-import { bytesOf, expected, fixtureNamed, memoryOf, openBytes, PLAIN_OPTIONS } from './testing/fixtures.js'
+import { bytesOf, memoryOf, openBytes, PLAIN_OPTIONS } from './testing/fixtures.js'
+import { expectedRecords, fixtureNamed } from '../../vm-tests/fixtures.js'
 import { Bytes, Entries, Extents, latin1 } from './testing/sinks.js'
 import { resolve, walk } from './walk.js'
 import { resolveWant } from './want.js'
@@ -37,7 +38,7 @@ for (const [what, bytes, owners] of [
       t.equal(sb.digester, 'blake3')
       t.match(sb.blobs[0], { chunkCount: 0, uncompressedSize: 0, compressedSize: 0 })
       const attr = newAttr()
-      const list = expected(FIXTURE)
+      const list = expectedRecords(FIXTURE)
       const found = [...walk(reader, 1, SLASH)]
       t.equal(found.length, list.length)
       for (const want of list) {
@@ -200,7 +201,7 @@ t.test('v6 compact inodes', async t => {
     t.strictSame(after, { ...before, mtime: 0, mtimeNs: 0 })
     t.strictSame(content(changed, ino), wanted[i])
   }
-  t.equal([...walk(changed, 128, SLASH)].length, expected(fixtureNamed('v6-lz4-64k')).length)
+  t.equal([...walk(changed, 128, SLASH)].length, expectedRecords(fixtureNamed('v6-lz4-64k')).length)
 })
 
 /** A tarfs image by hand: a file of three chunks and a symlink longer than a block, blocks of 512 bytes. */

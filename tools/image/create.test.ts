@@ -1,6 +1,5 @@
 /** `create` as users meet it: where outputs go, what is said where, what lies first in a blob. */
 import { spawnSync } from 'node:child_process'
-import { createHash } from 'node:crypto'
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
@@ -10,14 +9,11 @@ import { guestTree } from '../../lib/daemon/testing/guest-tree.js'
 import { tempDir } from '../../lib/daemon/testing/temp-dir.js'
 import { projectRoot } from '../../vm-tests/project.js'
 import { timeText } from './progress.js'
+import { sha256 } from '../../vm-tests/manifest.js'
 
 const LAYER = '738f465d584b2cfbc7ff4474ab857f6977e4f34b193d66fbfea4e91a0f9d9f8c'
 const layer = join(projectRoot, 'vm-tests/fixtures/v6-zran/blobs', LAYER)
 const KIB = 1024
-
-function sha256(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex')
-}
 
 async function good(t: Test, ...argv: readonly string[]): Promise<string> {
   const { code, stdout, stderr } = await runTool(...argv)

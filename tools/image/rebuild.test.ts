@@ -11,8 +11,7 @@ import { guestTree } from '../../lib/daemon/testing/guest-tree.js'
 import { tempDir } from '../../lib/daemon/testing/temp-dir.js'
 import { RafsImage } from '../../lib/rafs/image.js'
 import { BLOB_FEATURE } from '../../lib/cache/cache.js'
-import { expected, fixtureNamed as manifestNamed } from '../../lib/rafs/testing/fixtures.js'
-import { fixtureNamed } from '../../vm-tests/fixtures.js'
+import { expectedRecords, fixtureNamed } from '../../vm-tests/fixtures.js'
 import { projectRoot } from '../../vm-tests/project.js'
 import { main } from '../nydus-image.js'
 
@@ -44,7 +43,7 @@ t.test('served by the daemon, every rebuilt image shows what the old one showed'
   const fuse = await connectGuest(t, daemon)
   for (const name of ['v5-zstd-sha256', 'v6-batch', 'layers']) {
     const { bootstrap, blobs } = fixtureNamed(name)
-    const manifest = expected(manifestNamed(name))
+    const manifest = expectedRecords(fixtureNamed(name))
     const dir = tempDir(t)
     cpSync(blobs, join(dir, 'blobs'), { recursive: true })
     const folder = join(dir, 'blobs')

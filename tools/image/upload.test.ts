@@ -1,6 +1,6 @@
 /** `create --backend-type`: what was uploaded to a real server is mounted from there and shows what went in. */
 import { execFileSync } from 'node:child_process'
-import { createHash, randomBytes } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import dns from 'node:dns'
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -17,12 +17,13 @@ import { connectGuest, startDaemon } from '../../lib/daemon/testing/daemon.js'
 import { guestTree, nodeAt, readAll } from '../../lib/daemon/testing/guest-tree.js'
 import { remoteConfig, type RemoteBackend } from '../../lib/daemon/testing/remote.js'
 import { tempDir } from '../../lib/daemon/testing/temp-dir.js'
-import { expected, fixtureNamed } from '../../lib/rafs/testing/fixtures.js'
+import { expectedRecords, fixtureNamed } from '../../vm-tests/fixtures.js'
 import { projectRoot } from '../../vm-tests/project.js'
+import { sha256 } from '../../vm-tests/manifest.js'
 
 const LAYER = '738f465d584b2cfbc7ff4474ab857f6977e4f34b193d66fbfea4e91a0f9d9f8c'
 const layer = join(projectRoot, 'vm-tests/fixtures/v6-zran/blobs', LAYER)
-const manifest = expected(fixtureNamed('v6-zran'))
+const manifest = expectedRecords(fixtureNamed('v6-zran'))
 const base64 = (text: string) => Buffer.from(text).toString('base64')
 
 const certs = await makeCerts(t.testdir({}))
@@ -69,10 +70,6 @@ function bigFile(dir: string, size: number): { folder: string; bytes: Buffer } {
   const bytes = randomBytes(size)
   writeFileSync(join(folder, 'big'), bytes)
   return { folder, bytes }
-}
-
-function sha256(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex')
 }
 
 async function showsBig(t: Test, boot: string, backend: RemoteBackend, bytes: Buffer): Promise<void> {

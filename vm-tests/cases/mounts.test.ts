@@ -1,10 +1,10 @@
 /** Mounts that come and go while a guest looks: what it sees at once, what it never sees again, what it never mixes up. */
-import { createHash } from 'node:crypto'
 import t from 'tap'
 import { ApiError } from '../daemon.js'
 import { fixtureNamed } from '../fixtures.js'
 import { GuestError } from '../guest/guest.js'
 import { daemonFor, guestFor, kernelIsContent, showsFixture } from '../stage.js'
+import { sha256 } from '../manifest.js'
 
 const v5 = fixtureNamed('v5-lz4-blake3')
 const v6 = fixtureNamed('v6-zstd-blake3')
@@ -19,8 +19,6 @@ const GONE = [2, 5, 116] // ENOENT, EIO, ESTALE
 
 const daemon = await daemonFor(t)
 const guest = await guestFor(t, daemon)
-
-const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
 
 async function errnoOf(work: Promise<unknown>): Promise<number> {
   try {

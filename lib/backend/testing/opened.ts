@@ -1,10 +1,10 @@
 /** Backends in a test's hands: with the defaults of a configuration but for `options`, silent, closed when the test is over. */
-import { createHash } from 'node:crypto'
 import type { BlobReader, HttpProxyOptions, RegistryOptions } from '../backend.js'
 import type { Seams } from '../http.js'
 import { openHttpProxy } from '../http-proxy.js'
 import { openRegistry } from '../registry.js'
 import { context, httpDefaults, registryDefaults, testSeams } from './fixtures.js'
+import { sha256 } from '../../../vm-tests/manifest.js'
 
 interface Ending {
   teardown(end: () => unknown): void
@@ -39,6 +39,6 @@ export async function checkWhole(
   for (let at = 0; at < into.length; at += step)
     reads.push(reader.read(into.subarray(at, Math.min(at + step, into.length)), at))
   await Promise.all(reads)
-  t.equal(createHash('sha256').update(into).digest('hex'), reader.blobId, `${reads.length} reads`)
+  t.equal(sha256(into), reader.blobId, `${reads.length} reads`)
   return reads.length
 }

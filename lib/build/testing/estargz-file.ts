@@ -1,6 +1,6 @@
 /** Makes eStargz files by the format's specification (containerd/stargz-snapshotter, docs/estargz.md). */
-import { createHash } from 'node:crypto'
 import { gzipSync } from 'node:zlib'
+import { sha256, type ManifestRecord } from '../../../vm-tests/manifest.js'
 import { TarWriter } from '../../image/tar-writer.js'
 import { TAR_TYPE } from '../tar-header.js'
 
@@ -32,12 +32,22 @@ interface Options {
 }
 
 const TYPES = { dir: TAR_TYPE.DIR, symlink: TAR_TYPE.SYMLINK, hardlink: TAR_TYPE.LINK, char: TAR_TYPE.CHR } as const
-export const UID = 1000
-export const GID = 1001
-export const MTIME = 1_600_000_000
 
-function sha256(bytes: Uint8Array): string {
-  return `sha256:${createHash('sha256').update(bytes).digest('hex')}`
+/** What every entry has. */
+export const OWNER = { uid: 1000, gid: 1001, mtime: 1_600_000_000 }
+
+/** What a mounted image must show of a regular file. */
+export function fileRecord(
+  path: string,
+  content: Uint8Array,
+  more: Partial<ManifestRecord> = {},
+): ManifestRecord {
+  const { length: size } = content
+  return { path, type: 'file', mode: 0o644, ...OWNER, nlink: 1, size, sha256: sha256(content), ...more }
+}
+
+function tocDigest(bytes: Uint8Array): string {
+  return `sha256:${sha256(bytes)}`
 }
 
 /** An empty member whose extra field SG tells where the table's member starts. */
@@ -76,9 +86,7 @@ export async function makeStargz(files: readonly StargzFile[], options: Options 
       type: type === undefined ? TAR_TYPE.FILE : TYPES[type],
       path: Buffer.from(name),
       mode,
-      uid: UID,
-      gid: GID,
-      mtime: MTIME,
+      ...OWNER,
       mtimeNs: 0,
       size: content?.length ?? 0,
       ...(target !== undefined && { linkname: Buffer.from(target) }),
@@ -89,10 +97,10 @@ export async function makeStargz(files: readonly StargzFile[], options: Options 
     const entry: TocEntry = {
       name,
       type: type ?? 'reg',
-      modtime: new Date(MTIME * 1000).toISOString(),
+      modtime: new Date(OWNER.mtime * 1000).toISOString(),
       mode,
-      uid: UID,
-      gid: GID,
+      uid: OWNER.uid,
+      gid: OWNER.gid,
       ...(target !== undefined && { linkName: target }),
       ...(type === 'char' && { devMajor: 1, devMinor: 3 }),
       xattrs: Object.fromEntries(
@@ -101,12 +109,12 @@ export async function makeStargz(files: readonly StargzFile[], options: Options 
     }
     entries.push(entry)
     if (content === undefined || content.length === 0) continue
-    Object.assign(entry, { size: content.length, digest: sha256(content) })
+    Object.assign(entry, { size: content.length, digest: tocDigest(content) })
     for (let at = 0; at < content.length; at += chunkSize) {
       flush()
       const part = content.subarray(at, at + chunkSize)
       const chunk: TocEntry = at === 0 ? entry : { name, type: 'chunk', chunkOffset: at }
-      Object.assign(chunk, { offset: length, chunkDigest: sha256(part) })
+      Object.assign(chunk, { offset: length, chunkDigest: tocDigest(part) })
       if (content.length > chunkSize) Object.assign(chunk, { chunkSize: part.length })
       if (at > 0) entries.push(chunk)
       await tar.content(part)

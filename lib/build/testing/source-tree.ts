@@ -15,7 +15,7 @@ import { join } from 'node:path'
 import { decompress } from 'zstd-napi'
 import { native } from '../../native.js'
 import { projectRoot } from '../../../vm-tests/project.js'
-import type { Expected } from '../../rafs/testing/fixtures.js'
+import { readManifest, type ManifestRecord } from '../../../vm-tests/manifest.js'
 
 const S_IFSOCK = 0o140000
 const SOCKET_NS = '035405360'
@@ -46,9 +46,8 @@ export function unpackTree(folder: string): string {
 }
 
 /** What the tree looks like, and what of it an image of ours shows. */
-export function treeManifest(): Expected[] {
-  const lines = readFileSync(join(fixturesFolder, 'tree.jsonl'), 'utf8').trimEnd().split('\n')
-  return lines.map(line => JSON.parse(line) as Expected)
+export function treeManifest(): ManifestRecord[] {
+  return readManifest(join(fixturesFolder, 'tree.jsonl'))
 }
 
 function* pathsBelow(folder: Buffer): Generator<Buffer> {

@@ -1,12 +1,12 @@
 /** Images built on the spot, of files that are easily told apart: for tests that count what is fetched of them. */
 import { execFileSync } from 'node:child_process'
-import { createHash } from 'node:crypto'
 import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { FuseClient } from '../../../addon/test/fuse-client.js'
 import { patternBlob } from '../../backend/testing/blob-server.js'
 import { runToolWith } from '../../build/testing/image-tool.js'
 import { nodeAt, type GuestFile } from './guest-tree.js'
+import { sha256 } from '../../../vm-tests/manifest.js'
 
 export const FILE_SIZE = 100_000
 
@@ -31,8 +31,8 @@ export class SourceFiles {
 
   /** The file as a guest finds it below `mountpoint`. */
   async guestFile(fuse: FuseClient, mountpoint: string, path: string): Promise<GuestFile> {
-    const sha256 = createHash('sha256').update(this.bytes(path)).digest('hex')
-    return { path, node: await nodeAt(fuse, mountpoint + path), size: FILE_SIZE, sha256 }
+    const node = await nodeAt(fuse, mountpoint + path)
+    return { path, node, size: FILE_SIZE, sha256: sha256(this.bytes(path)) }
   }
 }
 
@@ -69,6 +69,6 @@ export async function buildTarfs(source: SourceFiles, at: string): Promise<Built
   const { code, stderr } = await runToolWith('', ...args)
   if (code !== 0) throw new Error(`nydus-image create --type tar-tarfs: ${code}: ${stderr}`)
   const blob = readFileSync(tar)
-  renameSync(tar, join(at, createHash('sha256').update(blob).digest('hex')))
+  renameSync(tar, join(at, sha256(blob)))
   return { bootstrap, blobs: at, blob }
 }

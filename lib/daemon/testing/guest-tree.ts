@@ -1,21 +1,11 @@
 /** What a guest sees: a tree walked through the test front-end, in the shape of the fixtures' manifests. */
-import { createHash } from 'node:crypto'
 import type { FuseClient } from '../../../addon/test/fuse-client.js'
 import { NydusError } from '../../base/errors.js'
-import type { Expected } from '../../rafs/testing/fixtures.js'
+import { deviceNumbers, entryType, sha256, type ManifestRecord } from '../../../vm-tests/manifest.js'
 
 const ROOT = 1n
 const READ_SIZE = 1 << 20
 const LIST_SIZE = 64 << 10
-const TYPES = new Map<number, Expected['type']>([
-  [0o040000, 'dir'],
-  [0o100000, 'file'],
-  [0o120000, 'symlink'],
-  [0o060000, 'blk'],
-  [0o020000, 'chr'],
-  [0o010000, 'fifo'],
-  [0o140000, 'sock'],
-])
 
 /** Node id of an absolute path. */
 export async function nodeAt(fuse: FuseClient, path: string): Promise<bigint> {
@@ -60,9 +50,9 @@ async function xattrsOf(fuse: FuseClient, node: bigint): Promise<Record<string, 
   return out
 }
 
-async function describe(fuse: FuseClient, node: bigint, path: string): Promise<Expected> {
+async function describe(fuse: FuseClient, node: bigint, path: string): Promise<ManifestRecord> {
   const attr = await fuse.getattr(node)
-  const type = TYPES.get(attr.mode & 0o170000)
+  const type = entryType(attr.mode)
   if (type === undefined) throw new Error(`${path}: mode ${attr.mode.toString(8)}`)
   const size = Number(attr.size)
   const xattrs = await xattrsOf(fuse, node)
@@ -76,19 +66,12 @@ async function describe(fuse: FuseClient, node: bigint, path: string): Promise<E
     ...(type !== 'dir' && { nlink: attr.nlink }),
     ...(type === 'file' && {
       size,
-      sha256: createHash('sha256')
-        .update(await readAll(fuse, node, size))
-        .digest('hex'),
+      sha256: sha256(await readAll(fuse, node, size)),
     }),
     ...(type === 'symlink' && { target: (await fuse.readlink(node)).toString('latin1') }),
-    ...((type === 'blk' || type === 'chr') && { rdev: rdevOf(attr.rdev) }),
+    ...((type === 'blk' || type === 'chr') && { rdev: deviceNumbers(attr.rdev) }),
     ...(xattrs && { xattrs }),
   }
-}
-
-/** Linux's 32-bit device number. */
-function rdevOf(rdev: number): [major: number, minor: number] {
-  return [(rdev >>> 8) & 0xfff, (rdev & 0xff) | ((rdev >>> 12) & 0xfff00)]
 }
 
 /** Requests that a walk has under way at once, more or less: a guest with so many readers. */
@@ -110,9 +93,9 @@ export async function inParallel<T, R>(
 }
 
 /** Every entry at and below `mountpoint`, sorted by path (bytes), as the manifests are. */
-export async function guestTree(fuse: FuseClient, mountpoint: string): Promise<Expected[]> {
+export async function guestTree(fuse: FuseClient, mountpoint: string): Promise<ManifestRecord[]> {
   const nodes: [path: string, node: bigint][] = [['/', await nodeAt(fuse, mountpoint)]]
-  const out: Expected[] = []
+  const out: ManifestRecord[] = []
   for (let level = nodes; level.length > 0;) {
     const entries = await inParallel(level, async ([path, node]) => {
       const entry = await describe(fuse, node, path)
@@ -142,7 +125,7 @@ export interface GuestFile {
 export function guestFiles(
   fuse: FuseClient,
   mountpoint: string,
-  manifest: readonly Expected[],
+  manifest: readonly ManifestRecord[],
 ): Promise<GuestFile[]> {
   const files = manifest.filter(({ type, size }) => type === 'file' && size !== 0)
   return inParallel(files, async ({ path, size = 0, sha256 = '' }) => {
@@ -151,10 +134,10 @@ export function guestFiles(
 }
 
 /** Reads one file whole and compares: `right`, `wrong`, or the errno of the first read that failed. */
-export async function readFile(fuse: FuseClient, { node, size, sha256 }: GuestFile): Promise<string> {
+export async function readFile(fuse: FuseClient, { node, size, sha256: wanted }: GuestFile): Promise<string> {
   try {
     const bytes = await readAll(fuse, node, size)
-    return createHash('sha256').update(bytes).digest('hex') === sha256 ? 'right' : 'wrong'
+    return sha256(bytes) === wanted ? 'right' : 'wrong'
   } catch (error) {
     if (error instanceof NydusError && error.code === 'FRONTEND_FUSE_ERROR') return error.errno
     throw error

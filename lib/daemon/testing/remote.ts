@@ -4,9 +4,8 @@ import { basename, join } from 'node:path'
 import type { Test } from 'tap'
 import type { FuseClient } from '../../../addon/test/fuse-client.js'
 import type { Daemon } from '../../../vm-tests/daemon.js'
-import { fixtureNamed as imageNamed } from '../../../vm-tests/fixtures.js'
 import { storeBlob } from '../../backend/testing/servers.js'
-import { expected, fixtureNamed } from '../../rafs/testing/fixtures.js'
+import { expectedRecords, fixtureNamed, fixtureNamed as imageNamed } from '../../../vm-tests/fixtures.js'
 import { guestTree } from './guest-tree.js'
 
 /** A `backend` section: `config` as a version 1 configuration has it. */
@@ -75,7 +74,7 @@ export async function showsImages(
     const mountpoint = `${where}/${name}`
     await mountRemote(guest.daemon, mountpoint, name, backend, options)
     const tree = await guestTree(guest.fuse, mountpoint)
-    t.strictSame(tree, expected(fixtureNamed(name)), `${name} from ${where.slice(1)}`)
+    t.strictSame(tree, expectedRecords(fixtureNamed(name)), `${name} from ${where.slice(1)}`)
     await guest.daemon.umount(mountpoint)
   }
 }

@@ -1,18 +1,7 @@
 /** A folder on disk in the shape of the fixtures' manifests: what an unpacked or kernel-mounted image shows. */
-import { createHash } from 'node:crypto'
 import { lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { native } from '../../native.js'
-import type { Expected } from '../../rafs/testing/fixtures.js'
-
-const TYPES = new Map<number, Expected['type']>([
-  [0o040000, 'dir'],
-  [0o100000, 'file'],
-  [0o120000, 'symlink'],
-  [0o060000, 'blk'],
-  [0o020000, 'chr'],
-  [0o010000, 'fifo'],
-  [0o140000, 'sock'],
-])
+import { deviceNumbers, entryType, sha256, type ManifestRecord } from '../../../vm-tests/manifest.js'
 
 function xattrsOf(path: Buffer): Record<string, string> | undefined {
   const names = Buffer.from(native.llistxattr(path))
@@ -25,9 +14,9 @@ function xattrsOf(path: Buffer): Record<string, string> | undefined {
   return Object.fromEntries(names.toSorted().map(name => [name, value(name)]))
 }
 
-function recordOf(path: Buffer, shown: string): Expected {
+function recordOf(path: Buffer, shown: string): ManifestRecord {
   const st = lstatSync(path, { bigint: true })
-  const type = TYPES.get(Number(st.mode & 0o170000n)) ?? 'file'
+  const type = entryType(Number(st.mode)) ?? 'file'
   const xattrs = xattrsOf(path)
   const seconds =
     (st.mtimeNs - (((st.mtimeNs % 1_000_000_000n) + 1_000_000_000n) % 1_000_000_000n)) / 1_000_000_000n
@@ -39,25 +28,16 @@ function recordOf(path: Buffer, shown: string): Expected {
     gid: Number(st.gid),
     mtime: Number(seconds),
     ...(type === 'dir' ? {} : { nlink: Number(st.nlink) }),
-    ...(type === 'file'
-      ? { size: Number(st.size), sha256: createHash('sha256').update(readFileSync(path)).digest('hex') }
-      : {}),
+    ...(type === 'file' ? { size: Number(st.size), sha256: sha256(readFileSync(path)) } : {}),
     ...(type === 'symlink' ? { target: readlinkSync(path, { encoding: 'buffer' }).toString('latin1') } : {}),
-    ...(type === 'blk' || type === 'chr'
-      ? {
-          rdev: [
-            Number((st.rdev >> 8n) & 0xfffn),
-            Number((st.rdev & 0xffn) | ((st.rdev >> 12n) & 0xffffff00n)),
-          ] as const,
-        }
-      : {}),
+    ...(type === 'blk' || type === 'chr' ? { rdev: deviceNumbers(Number(st.rdev)) } : {}),
     ...(xattrs === undefined ? {} : { xattrs }),
   }
 }
 
 /** All below `root`, sorted by path; the root is `/`. */
-export function folderTree(root: string): Expected[] {
-  const out: Expected[] = []
+export function folderTree(root: string): ManifestRecord[] {
+  const out: ManifestRecord[] = []
   const visit = (path: Buffer, shown: string): void => {
     const record = recordOf(path, shown === '' ? '/' : shown)
     out.push(record)
