@@ -4,15 +4,17 @@
  */
 
 const HIGH = 2 ** 32
+/** Where the upper half of a word starts, in bytes. */
+const UPPER = 4
 
 /** Unsigned; exact below 2^53, above 2^53 - 1 otherwise. */
 export function u64(view: DataView, at: number): number {
-  return view.getUint32(at, true) + view.getUint32(at + 4, true) * HIGH
+  return view.getUint32(at, true) + view.getUint32(at + UPPER, true) * HIGH
 }
 
 /** Two's complement; exact between -2^53 and 2^53. */
 export function i64(view: DataView, at: number): number {
-  return view.getUint32(at, true) + view.getInt32(at + 4, true) * HIGH
+  return view.getUint32(at, true) + view.getInt32(at + UPPER, true) * HIGH
 }
 
 /** A number that takes some bits of a word: where it starts is worth `unit`, it is below `span`. */
@@ -30,7 +32,7 @@ export function bitField(from: number, width: number): BitField {
 export function bitsOf(view: DataView, at: number, { unit, span }: BitField): number {
   // By halves: as one double, a word would lose its lowest bits. Powers of two, so that no division rounds.
   const low = Math.floor(view.getUint32(at, true) / unit)
-  const high = Math.floor((view.getUint32(at + 4, true) * HIGH) / unit)
+  const high = Math.floor((view.getUint32(at + UPPER, true) * HIGH) / unit)
   return low - Math.floor(low / span) * span + (high - Math.floor(high / span) * span)
 }
 
@@ -39,11 +41,11 @@ export function putBits(view: DataView, at: number, { unit }: BitField, value: n
   const word = value * unit
   const high = Math.floor(word / HIGH)
   view.setUint32(at, view.getUint32(at, true) + (word - high * HIGH), true)
-  view.setUint32(at + 4, view.getUint32(at + 4, true) + high, true)
+  view.setUint32(at + UPPER, view.getUint32(at + UPPER, true) + high, true)
 }
 
 /** A safe integer, two's complement when negative. */
 export function setU64(view: DataView, at: number, value: number): void {
   view.setUint32(at, value, true)
-  view.setUint32(at + 4, Math.floor(value / HIGH), true)
+  view.setUint32(at + UPPER, Math.floor(value / HIGH), true)
 }
