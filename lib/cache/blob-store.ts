@@ -1,44 +1,33 @@
-/**
- * The state of one blob that all its users share: files, readiness, chunk table, what is on its way.
- */
-import { closeSync, futimesSync, rmSync } from 'node:fs'
-import { untilAborted } from '../base/abort.js'
+/** The state of one blob that all its users share: files, readiness, index, what is on its way. */
+import { closeSync, futimesSync } from 'node:fs'
 import { explain, NydusError } from '../base/errors.js'
 import { native } from '../native.js'
 import { BlobEviction } from './blob-eviction.js'
-import { openCachedTable, fetchTable, writeCacheFile } from './blob-meta.js'
+import { BlobIndex, type IndexHome } from './blob-index.js'
 import type { BlobLane } from './blob-lane.js'
-import { BLOB_FEATURE, type BlobHandle, type BlobInfo, type ChunkWant, type OpenOptions } from './cache.js'
-import {
-  cachePaths,
-  linkNames,
-  openCacheFiles,
-  removeMaps,
-  syncFile,
-  type CacheFiles,
-  type CachePaths,
-} from './cache-files.js'
+import type { BlobHandle, BlobInfo, ChunkWant, OpenOptions } from './cache.js'
+import { cachePaths, openCacheFiles, removeMaps, syncFile, type CacheFiles } from './cache-files.js'
 import type { CacheFolder } from './cache-folder.js'
 import type { ChunkTable } from './chunk-table.js'
 import { Counted } from './counted.js'
 import type { Coding } from './coding.js'
 import type { Bad } from './decoder.js'
-import { fetchDigests, type BlobDigests } from './digests.js'
+import type { BlobDigests } from './digests.js'
 import { NumberedChunks, type EvictableChunks } from './evictable-chunks.js'
 import type { ByteRange } from './file-ranges.js'
 import type { Job } from './job.js'
 import { LooseChunks } from './loose-chunks.js'
-import { isIndexed, recordUnit } from './loose-units.js'
+import { isIndexed } from './loose-units.js'
 import { Readiness } from './readiness.js'
 import { riders } from './riders.js'
 import type { CacheServices } from './services.js'
-import type { Member, Unit } from './unit.js'
+import type { Unit } from './unit.js'
 
 /** After the cache's disk refused a write, everything goes to the temporary pool for so long. */
 const DEGRADED_MS = 5000
 let serial = 0
 
-export class BlobStore {
+export class BlobStore implements IndexHome {
   readonly info: BlobInfo
   readonly dir: string | undefined
   readonly coding: Coding
@@ -54,16 +43,14 @@ export class BlobStore {
   readonly poolPrefix = `${serial++}/`
   /** Chunks have numbers of their own. */
   readonly indexed: boolean
-  digests: BlobDigests | undefined
   #validates = false
   /** What eviction knows of chunks: of those without numbers from the start, for nobody else knows their sizes. */
   #chunks: EvictableChunks | undefined
   readonly #files: CacheFiles | undefined
   readonly #fileId: number
   readonly #services: CacheServices
+  readonly #index: BlobIndex
   #folder: CacheFolder | undefined
-  #table: ChunkTable | undefined
-  #loading: { readonly by: BlobLane; readonly done: Promise<void> } | undefined
   #degradedUntil = -Infinity
   #warned = false
 
@@ -77,6 +64,7 @@ export class BlobStore {
     this.dir = dir
     this.#files = files
     this.#services = services
+    this.#index = new BlobIndex(this, services)
     this.indexed = isIndexed(info)
     if (!this.indexed) this.#chunks = new LooseChunks()
     this.coding = {
@@ -90,7 +78,7 @@ export class BlobStore {
       data: files?.data ?? -1,
       ...(files?.map !== undefined && files.writable && { disk: files.map }),
       ...(files?.map !== undefined && { initial: files.map }),
-      onLost: error => this.#degrade(error),
+      onLost: error => this.degrade(error),
     })
   }
 
@@ -177,67 +165,34 @@ export class BlobStore {
     for (const want of wants) this.#chunks?.used(this.keyOf(want), now)
   }
 
-  /** The chunk table, if this blob has one and it was needed before. */
   get table(): ChunkTable | undefined {
-    return this.#table
+    return this.#index.table
+  }
+
+  get digests(): BlobDigests | undefined {
+    return this.#index.digests
   }
 
   /** Makes `unitKey` and `unitOf` usable. Failures are not remembered. */
-  async prepare(lane: BlobLane, signal: AbortSignal): Promise<void> {
-    while (this.#needsTable() || this.#needsDigests(lane)) {
-      this.#loading ??= {
-        by: lane,
-        done: this.#load(lane).finally(() => {
-          this.#loading = undefined
-        }),
-      }
-      const { by, done } = this.#loading
-      try {
-        await untilAborted(done, signal)
-      } catch (error) {
-        // What another user's backend could not do, ours may.
-        if (by === lane || signal.aborted) throw error
-      }
-    }
+  prepare(lane: BlobLane, signal: AbortSignal): Promise<void> {
+    return this.#index.prepare(lane, signal)
   }
 
   unitKey(want: ChunkWant): number {
-    if (this.#table !== undefined) return this.#table.unitKey(want.index)
-    return this.keyOf(want)
+    return this.table?.unitKey(want.index) ?? this.keyOf(want)
   }
 
   unitOf(want: ChunkWant): Unit {
-    if (this.#table !== undefined) return this.#table.unit(want.index)
-    if (want.record !== undefined) return recordUnit(this.info, want.record)
-    throw new NydusError(
-      'CACHE_NO_RECORD',
-      'EIO',
-      `blob ${this.info.id}: it has no chunk table, and the image does not say where chunk ${want.index} lies`,
-    )
+    return this.#index.unitOf(want)
   }
 
-  /** Position of the wanted chunk in its unit; throws when the image and the blob disagree about it. */
   memberAt(unit: Unit, want: ChunkWant): number {
-    const first = unit.members[0]?.index ?? -1
-    const at = unit.members.length === 1 ? 0 : want.index - first
-    const member: Member | undefined = unit.members[at]
-    if (
-      member === undefined ||
-      member.uncompressedOffset !== want.uncompressedOffset ||
-      member.size !== want.uncompressedSize
-    )
-      throw new NydusError(
-        'CACHE_CHUNK_MISMATCH',
-        'EIO',
-        `blob ${this.info.id}: the image says that chunk ${want.index} has ${want.uncompressedSize} bytes at ` +
-          `${want.uncompressedOffset}, the blob's chunk table says ${member?.size} at ${member?.uncompressedOffset}`,
-      )
-    return at
+    return this.#index.memberAt(unit, want)
   }
 
   /** Units that a request for those from `first` to `last` brings along; they count as on their way. */
   riders(first: Job, last: Job): Job[] {
-    const table = this.#table
+    const { table } = this
     if (table === undefined || !this.storesInFile || this.#folder?.overfull === true) return []
     try {
       const isStored = (index: number): boolean => this.readiness.isStored(this.keyOf(table.chunk(index)))
@@ -264,7 +219,7 @@ export class BlobStore {
   failure(unit: Unit, at: number, result: Bad): NydusError {
     const member = unit.members[at]
     if (result.kind === 'store') {
-      this.#degrade(result.message)
+      this.degrade(result.message)
       return new NydusError('CACHE_STORE_FAILED', 'EIO', `blob ${this.info.id}: ${result.message}`)
     }
     return new NydusError(
@@ -283,7 +238,7 @@ export class BlobStore {
     const { chunkCount, uncompressedSize, rafsVersion } = info
     const chunks = (this.#chunks ??= new NumberedChunks({
       ...{ chunkCount, uncompressedSize },
-      table: () => this.#table,
+      table: () => this.table,
       chunks: rafsVersion === 5 ? all : undefined,
     }))
     const isUnderWay = (unitKey: number): boolean => jobs.has(unitKey) || writing.has(unitKey)
@@ -318,7 +273,7 @@ export class BlobStore {
         for (const { uncompressedOffset: start, size } of unit.members)
           places.push({ start, end: start + size })
       // Nobody waits for it any more. Without numbers and windows the key is its place.
-      else if (this.indexed || this.#table !== undefined) return undefined
+      else if (this.indexed || this.table !== undefined) return undefined
       else places.push({ start: key, end: key + this.info.chunkSize })
     }
     return places
@@ -336,46 +291,8 @@ export class BlobStore {
     closeSync(this.#files.data)
   }
 
-  #needsTable(): boolean {
-    const { features, rafsVersion } = this.info
-    return rafsVersion === 6 && (features & BLOB_FEATURE.TARFS) === 0 && this.#table === undefined
-  }
-
-  #needsDigests(lane: BlobLane): boolean {
-    const needed = BLOB_FEATURE.INLINED_CHUNK_DIGEST | BLOB_FEATURE.HAS_TOC
-    const has = (this.info.features & needed) === needed
-    return has && this.validates && !lane.knowsDigests && this.digests === undefined
-  }
-
-  async #load(lane: BlobLane): Promise<void> {
-    const paths = this.dir === undefined ? undefined : cachePaths(this.dir, this.info)
-    if (this.#needsTable()) {
-      const cached =
-        paths === undefined ? undefined : openCachedTable(paths.meta, this.info, this.#services.log)
-      this.#table = cached ?? (await this.#fetchTable(lane, paths))
-    }
-    if (this.#needsDigests(lane))
-      this.digests = await fetchDigests(this.info, lane.metaReader, paths, this.#services.log)
-  }
-
-  async #fetchTable(lane: BlobLane, paths: CachePaths | undefined): Promise<ChunkTable> {
-    const { table, bytes } = await fetchTable(this.info, lane.metaReader, this.#services.decoder, {
-      priority: 'demand',
-    })
-    if (paths === undefined || !this.storesInFile) return table
-    try {
-      await writeCacheFile(paths.meta, bytes)
-      // It may name a damaged one that has just been replaced.
-      if (paths.old.meta !== undefined) rmSync(paths.old.meta, { force: true })
-      linkNames(paths)
-    } catch (error) {
-      this.#degrade(error)
-      return table
-    }
-    return openCachedTable(paths.meta, this.info, this.#services.log) ?? table
-  }
-
-  #degrade(error: unknown): void {
+  /** The folder refused data: it is left alone for a while. */
+  degrade(error: unknown): void {
     this.#degradedUntil = this.#services.clock.now() + DEGRADED_MS
     if (this.#warned) return
     this.#warned = true
