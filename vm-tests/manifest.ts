@@ -37,13 +37,34 @@ export interface ManifestRecord {
   readonly error?: string
 }
 
-/** Undefined for a mode that no entry has. */
-export function entryType(mode: number): EntryType | undefined {
-  return (TYPES as Readonly<Record<number, EntryType>>)[mode >> 12]
+/** What stat tells of an entry. */
+export interface Stat {
+  /** Type and permissions. */
+  readonly mode: number
+  readonly uid: number
+  readonly gid: number
+  /** Seconds. */
+  readonly mtime: number
+  readonly nlink: number
+  readonly size: number
+  readonly rdev: number
+}
+
+/** That as a record: all of it but content, target and xattrs. Throws RangeError for a mode that no entry has. */
+export function statRecord(path: string, stat: Stat): ManifestRecord {
+  const { mode, uid, gid, mtime, nlink, size, rdev } = stat
+  const type = (TYPES as Readonly<Record<number, EntryType>>)[mode >> 12]
+  if (type === undefined) throw new RangeError(`${path}: mode ${mode.toString(8)} is of no type`)
+  return {
+    ...{ path, type, mode: mode & 0o7777, uid, gid, mtime },
+    ...(type !== 'dir' && { nlink }),
+    ...(type === 'file' && { size }),
+    ...((type === 'chr' || type === 'blk') && { rdev: deviceNumbers(rdev) }),
+  }
 }
 
 /** Linux's 32-bit dev_t (new_encode_dev). */
-export function deviceNumbers(rdev: number): [major: number, minor: number] {
+function deviceNumbers(rdev: number): [major: number, minor: number] {
   return [(rdev >>> 8) & 0xfff, (rdev & 0xff) | ((rdev >>> 12) & 0xfff00)]
 }
 

@@ -8,7 +8,7 @@
  */
 import { createHash } from 'node:crypto'
 import type { Attr, Direntplus, FuseClient } from '../addon/test/fuse-client.js'
-import { deviceNumbers, entryType, type ManifestRecord } from './manifest.js'
+import { statRecord, type EntryType, type ManifestRecord } from './manifest.js'
 
 export interface Walk {
   /** Sorted by path; the root is "/". */
@@ -93,8 +93,8 @@ class Walker {
         const found = await this.#client.lookup(nodeid, listed.name)
         const attr = await this.#client.getattr(found.nodeid)
         this.#compare(child, listed, found.nodeid, found.attr, attr)
-        await this.#look(child, found.nodeid, attr)
-        if (entryType(attr.mode) === 'dir') folders.push({ path: child, nodeid: found.nodeid })
+        const type = await this.#look(child, found.nodeid, attr)
+        if (type === 'dir') folders.push({ path: child, nodeid: found.nodeid })
       } catch (error) {
         this.#problems.push(`${child}: ${messageOf(error)}`)
       }
@@ -139,12 +139,10 @@ class Walker {
     }
   }
 
-  async #look(path: string, nodeid: bigint, attr: Attr): Promise<void> {
-    const type = entryType(attr.mode)
-    if (type === undefined) {
-      this.#problems.push(`${path}: mode ${attr.mode.toString(8)} is of no type`)
-      return
-    }
+  async #look(path: string, nodeid: bigint, attr: Attr): Promise<EntryType> {
+    const size = Number(attr.size)
+    const record = statRecord(path, { ...attr, size, mtime: Number(BigInt.asIntN(64, attr.mtime)) })
+    const { type } = record
     const errors: string[] = []
     const attempt = async <T>(what: Promise<T>): Promise<T | undefined> => {
       try {
@@ -156,27 +154,20 @@ class Walker {
     }
     const xattrs = await attempt(this.#xattrs(nodeid))
     const target = type === 'symlink' ? await attempt(this.#client.readlink(nodeid)) : undefined
-    const sha256 = type === 'file' ? await attempt(this.#hash(nodeid, Number(attr.size))) : undefined
+    const sha256 = type === 'file' ? await attempt(this.#hash(nodeid, size)) : undefined
     if (type === 'file' && attr.nlink > 1) {
       const group = this.#links.get(attr.ino) ?? { nlink: attr.nlink, paths: [] }
       group.paths.push(path)
       this.#links.set(attr.ino, group)
     }
     this.#records.push({
-      path,
-      type,
-      mode: attr.mode & 0o7777,
-      uid: attr.uid,
-      gid: attr.gid,
-      mtime: Number(BigInt.asIntN(64, attr.mtime)),
-      ...(type === 'dir' ? {} : { nlink: attr.nlink }),
-      ...(type === 'file' ? { size: Number(attr.size) } : {}),
+      ...record,
       ...(sha256 === undefined ? {} : { sha256 }),
       ...(target === undefined ? {} : { target: target.toString('latin1') }),
-      ...(type === 'chr' || type === 'blk' ? { rdev: deviceNumbers(attr.rdev) } : {}),
       ...(xattrs === undefined || Object.keys(xattrs).length === 0 ? {} : { xattrs }),
       ...(errors.length === 0 ? {} : { error: errors.join('; ') }),
     })
+    return type
   }
 
   async #xattrs(nodeid: bigint): Promise<Record<string, string>> {

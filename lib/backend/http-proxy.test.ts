@@ -69,10 +69,7 @@ t.test('metrics: what was read, and what failed', async t => {
   await reader.read(Buffer.alloc(5000), 0)
   await reader.read(Buffer.alloc(0), 0)
   await t.rejects(reader.read(Buffer.alloc(1), 10_000))
-  server.hook = (_, response) => {
-    response.writeHead(500).end()
-    return true
-  }
+  server.refuse(500)
   await t.rejects(reader.read(Buffer.alloc(1), 0))
   t.match(backend.metrics, { readCount: 3, readErrors: 2, readAmountTotal: 5000 })
   t.strictSame(backend.counters, {

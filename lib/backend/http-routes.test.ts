@@ -34,9 +34,7 @@ async function proxied(t: Test, proxy: Partial<ProxyOptions> = {}, options: Part
 t.test('proxy: the peers carry the load, redirects and tokens included', async t => {
   const { registry, p2p, blob } = await proxied(t, {}, { auth: base64('user:password') })
   registry.auth = 'bearer'
-  const store = await BlobServer.start(registry.server.blob)
-  t.teardown(() => store.stop())
-  registry.redirect = path => store.url + path
+  const store = await registry.toStore(t)
   await check(t, blob)
   await check(t, blob, 5000)
   t.strictSame(
@@ -174,10 +172,7 @@ t.test('proxy without fallback: the origin is never asked', async t => {
 
 t.test('proxy: what the origin says in the end is the verdict', async t => {
   const { registry, p2p, blob } = await proxied(t)
-  registry.server.hook = (_, response) => {
-    response.writeHead(404).end()
-    return true
-  }
+  registry.server.refuse(404)
   await t.rejects(check(t, blob), { code: 'BACKEND_NOT_FOUND', message: /over origin/ })
   t.equal(p2p.requests.length, 1)
   t.equal(registry.server.requests.length, 2)
@@ -269,13 +264,6 @@ async function mirrored(
   return { registry, first: mirrors[0], second: mirrors[1], seams, backend, blob: backend.open(ID) }
 }
 
-function answer(registry: FakeRegistry, status: number): void {
-  registry.server.hook = (_, response) => {
-    response.writeHead(status).end()
-    return true
-  }
-}
-
 t.test('mirrors: the first serves, with its headers; the origin is not asked', async t => {
   const { registry, first, second, blob } = await mirrored(t, { headers: { 'X-Team': 'blue' } })
   await check(t, blob)
@@ -298,9 +286,9 @@ t.test('mirrors: the configured X-Dragonfly-Registry counts', async t => {
 
 t.test('mirrors: one after the other, the origin last', async t => {
   const { registry, first, second, blob, seams } = await mirrored(t)
-  answer(first, 500)
+  first.server.refuse(500)
   await check(t, blob)
-  answer(second, 500)
+  second.server.refuse(500)
   await check(t, blob)
   t.strictSame(
     [first, second, registry].map(one => one.server.requests.length),
@@ -311,8 +299,8 @@ t.test('mirrors: one after the other, the origin last', async t => {
 
 t.test('mirrors: after failure_limit failures one is left alone until its ping answers', async t => {
   const { registry, first, second, blob, seams } = await mirrored(t, { failure_limit: 2 })
-  answer(first, 500)
-  answer(second, 500)
+  first.server.refuse(500)
+  second.server.refuse(500)
   for (let i = 0; i < 10; i++) await check(t, blob)
   t.equal(first.server.requests.length, 2)
   t.equal(second.server.requests.length, 2)
@@ -348,7 +336,7 @@ t.test('mirrors: their headers go along with a ping to themselves, and nowhere e
 
 t.test('mirrors: one without the blob is not asked for it again and again', async t => {
   const { first, second, blob, seams } = await mirrored(t)
-  answer(first, 404)
+  first.server.refuse(404)
   for (let i = 0; i < 10; i++) await check(t, blob)
   t.equal(first.server.requests.length, 1)
   t.equal(second.server.requests.length, 10)
@@ -414,7 +402,7 @@ t.test('proxy and mirrors: the proxy first, then the mirrors, then the origin', 
     {},
     { proxy: { ...proxyDefaults, url: p2p.url } },
   )
-  answer(first, 500)
+  first.server.refuse(500)
   await check(t, blob)
   t.strictSame([p2p.requests.length, first.server.requests.length, second.server.requests.length], [1, 1, 1])
   t.equal(registry.server.requests.length, 0)

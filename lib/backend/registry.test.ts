@@ -284,9 +284,7 @@ t.test('registry_auth at run time replaces the credentials and drops the tokens'
 t.test('a redirect is followed without the credentials, and remembered per blob', async t => {
   const { registry, blob } = await rig(t, { auth: AUTH })
   registry.auth = 'bearer'
-  const store = await BlobServer.start(registry.server.blob)
-  t.teardown(() => store.stop())
-  registry.redirect = path => `${store.url}/store${path}?X-Signature=secret`
+  const store = await registry.toStore(t, path => `/store${path}?X-Signature=secret`)
   await check(t, blob)
   await check(t, blob, 5000)
   t.equal(registry.blobRequests.length, 2, 'one without, one with a token')
@@ -297,10 +295,8 @@ t.test('a redirect is followed without the credentials, and remembered per blob'
 
 t.test('an expired redirect: one of 100 readers asks the registry again', async t => {
   const { registry, blob } = await rig(t)
-  const store = await BlobServer.start(registry.server.blob)
-  t.teardown(() => store.stop())
   let signature = 1
-  registry.redirect = path => `${store.url}${path}?sig=${signature}`
+  const store = await registry.toStore(t, path => `${path}?sig=${signature}`)
   store.hook = (request, response) => {
     if (request.url?.endsWith(`sig=${signature}`) === true) return false
     response.writeHead(403).end('<Code>AccessDenied</Code><Message>Request has expired</Message>')
@@ -314,29 +310,19 @@ t.test('an expired redirect: one of 100 readers asks the registry again', async 
 
 t.test('a redirect that is refused right away is final', async t => {
   const { registry, blob } = await rig(t)
-  const store = await BlobServer.start(registry.server.blob)
-  t.teardown(() => store.stop())
-  registry.redirect = path => store.url + path
-  store.hook = (_, response) => {
-    response.writeHead(403).end()
-    return true
-  }
+  const store = await registry.toStore(t)
+  store.refuse(403)
   await t.rejects(check(t, blob), { code: 'BACKEND_DENIED' })
   t.equal(store.requests.length, 1)
 })
 
 t.test('a signed URL does not show up in messages', async t => {
   const { registry, blob } = await rig(t)
-  const store = await BlobServer.start(registry.server.blob)
-  registry.redirect = path => `${store.url}${path}?X-Signature=secret`
-  store.hook = (_, response) => {
-    response.writeHead(404).end()
-    return true
-  }
+  const store = await registry.toStore(t, path => `${path}?X-Signature=secret`)
+  store.refuse(404)
   const failure: unknown = await blob.read(Buffer.alloc(1), 0).catch((error: unknown) => error)
   t.match(failure, { code: 'BACKEND_NOT_FOUND' })
   t.notMatch(JSON.stringify(failure, Object.getOwnPropertyNames(failure)), /secret/)
-  await store.stop()
 })
 
 t.test('blob_url_scheme and blob_redirected_host correct the redirect', async t => {
@@ -394,10 +380,7 @@ t.test('without skip_verify, TLS is not given up', async t => {
 
 t.test('skip_verify: a TLS port that answers 400 to http does not count as http', async t => {
   const { registry, blob } = await rig(t, { scheme: 'https', skip_verify: true })
-  registry.server.hook = (_, response) => {
-    response.writeHead(400).end('Client sent an HTTP request to an HTTPS server.')
-    return true
-  }
+  registry.server.refuse(400, 'Client sent an HTTP request to an HTTPS server.')
   await t.rejects(check(t, blob), { code: 'BACKEND_REJECTED' })
   t.equal(registry.blobRequests.length, 1)
   await t.rejects(check(t, blob))
@@ -421,9 +404,7 @@ t.test('the scheme is https unless it is the literal http; a host that is none i
 
 t.test('the size comes with a HEAD, also through a redirect', async t => {
   const { registry, blob } = await rig(t)
-  const store = await BlobServer.start(registry.server.blob)
-  t.teardown(() => store.stop())
-  registry.redirect = path => store.url + path
+  const store = await registry.toStore(t)
   t.equal(await blob.size(), 50_000)
   t.equal(store.requests[0]?.method, 'HEAD')
   t.equal(registry.blobRequests.length, 1)
@@ -431,9 +412,7 @@ t.test('the size comes with a HEAD, also through a redirect', async t => {
 
 t.test('a store that signs for GET alone still tells the size', async t => {
   const { registry, blob } = await rig(t)
-  const store = await BlobServer.start(registry.server.blob)
-  t.teardown(() => store.stop())
-  registry.redirect = path => store.url + path
+  const store = await registry.toStore(t)
   store.hook = (request, response) => {
     if (request.method === 'GET') return false
     response.writeHead(403).end()

@@ -9,7 +9,7 @@ import { openRafs } from './fs.js'
 import { RafsImage } from './image.js'
 import { CiRecordV1 } from './layout/v6.js'
 import { expectedRecords, fixtureNamed, FIXTURES, type Fixture } from '../../vm-tests/fixtures.js'
-import { deviceNumbers, entryType, type ManifestRecord } from '../../vm-tests/manifest.js'
+import { statRecord, type ManifestRecord } from '../../vm-tests/manifest.js'
 import { Bytes, Entries, Extents, latin1 } from './testing/sinks.js'
 
 const HEADER = 4096
@@ -44,8 +44,7 @@ function fromBootstrap(fd: number, out: Extents): Buffer {
 function describe(fs: FileSystem, fd: number, path: string, ino: number): ManifestRecord {
   const attr = newAttr()
   if (fs.getattr(ino, attr) !== 0) throw new Error(`${path}: getattr failed`)
-  const type = entryType(attr.mode)
-  if (type === undefined) throw new Error(`${path}: mode ${attr.mode}`)
+  const record = statRecord(path, attr)
   const names = new Bytes()
   fs.listxattr(ino, names)
   const xattrs: Record<string, string> = {}
@@ -57,18 +56,10 @@ function describe(fs: FileSystem, fd: number, path: string, ino: number): Manife
     if (xattrs[name].length !== 2 * length) throw new Error(`${path}: ${name} has ${length} bytes`)
   }
   const link = new Extents()
-  if (type === 'symlink') fs.readlink(ino, link)
+  if (record.type === 'symlink') fs.readlink(ino, link)
   return {
-    path,
-    type,
-    mode: attr.mode & 0o7777,
-    uid: attr.uid,
-    gid: attr.gid,
-    mtime: attr.mtime,
-    ...(type !== 'dir' && { nlink: attr.nlink }),
-    ...(type === 'file' && { size: attr.size }),
-    ...(type === 'symlink' && { target: fromBootstrap(fd, link).toString('latin1') }),
-    ...((type === 'blk' || type === 'chr') && { rdev: deviceNumbers(attr.rdev) }),
+    ...record,
+    ...(record.type === 'symlink' && { target: fromBootstrap(fd, link).toString('latin1') }),
     ...(Object.keys(xattrs).length > 0 && { xattrs }),
   }
 }

@@ -56,6 +56,14 @@ export class BlobServer {
     return `${this.#scheme}://${this.host}`
   }
 
+  /** From now on every answer is this. */
+  refuse(status: number, text = ''): void {
+    this.hook = (_, response) => {
+      response.writeHead(status).end(text)
+      return true
+    }
+  }
+
   async stop(): Promise<void> {
     this.#server.closeAllConnections()
     await new Promise(resolve => this.#server.close(resolve))

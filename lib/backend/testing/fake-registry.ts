@@ -41,6 +41,17 @@ export class FakeRegistry {
     return this.server.host
   }
 
+  /** Sends blobs on to a server of its own, which is stopped when the test is over, at `urlOf` their path there. */
+  async toStore(
+    t: { teardown(end: () => unknown): void },
+    urlOf: (path: string) => string = path => path,
+  ): Promise<BlobServer> {
+    const store = await BlobServer.start(this.server.blob)
+    t.teardown(() => store.stop())
+    this.redirect = path => store.url + urlOf(path)
+    return store
+  }
+
   /** Requests for blobs: status is not recorded, authorization is. */
   get blobRequests(): { url: string; authorization: string | undefined }[] {
     return this.server.requests

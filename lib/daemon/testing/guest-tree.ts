@@ -1,7 +1,7 @@
 /** What a guest sees: a tree walked through the test front-end, in the shape of the fixtures' manifests. */
 import type { FuseClient } from '../../../addon/test/fuse-client.js'
 import { NydusError } from '../../base/errors.js'
-import { deviceNumbers, entryType, sha256, type ManifestRecord } from '../../../vm-tests/manifest.js'
+import { sha256, statRecord, type ManifestRecord } from '../../../vm-tests/manifest.js'
 
 const ROOT = 1n
 const READ_SIZE = 1 << 20
@@ -52,24 +52,13 @@ async function xattrsOf(fuse: FuseClient, node: bigint): Promise<Record<string, 
 
 async function describe(fuse: FuseClient, node: bigint, path: string): Promise<ManifestRecord> {
   const attr = await fuse.getattr(node)
-  const type = entryType(attr.mode)
-  if (type === undefined) throw new Error(`${path}: mode ${attr.mode.toString(8)}`)
   const size = Number(attr.size)
+  const record = statRecord(path, { ...attr, size, mtime: Number(BigInt.asIntN(64, attr.mtime)) })
   const xattrs = await xattrsOf(fuse, node)
   return {
-    path,
-    type,
-    mode: attr.mode & 0o7777,
-    uid: attr.uid,
-    gid: attr.gid,
-    mtime: Number(BigInt.asIntN(64, attr.mtime)),
-    ...(type !== 'dir' && { nlink: attr.nlink }),
-    ...(type === 'file' && {
-      size,
-      sha256: sha256(await readAll(fuse, node, size)),
-    }),
-    ...(type === 'symlink' && { target: (await fuse.readlink(node)).toString('latin1') }),
-    ...((type === 'blk' || type === 'chr') && { rdev: deviceNumbers(attr.rdev) }),
+    ...record,
+    ...(record.type === 'file' && { sha256: sha256(await readAll(fuse, node, size)) }),
+    ...(record.type === 'symlink' && { target: (await fuse.readlink(node)).toString('latin1') }),
     ...(xattrs && { xattrs }),
   }
 }

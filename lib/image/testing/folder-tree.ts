@@ -1,7 +1,7 @@
 /** A folder on disk in the shape of the fixtures' manifests: what an unpacked or kernel-mounted image shows. */
 import { lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { native } from '../../native.js'
-import { deviceNumbers, entryType, sha256, type ManifestRecord } from '../../../vm-tests/manifest.js'
+import { sha256, statRecord, type ManifestRecord } from '../../../vm-tests/manifest.js'
 
 function xattrsOf(path: Buffer): Record<string, string> | undefined {
   const names = Buffer.from(native.llistxattr(path))
@@ -16,22 +16,25 @@ function xattrsOf(path: Buffer): Record<string, string> | undefined {
 
 function recordOf(path: Buffer, shown: string): ManifestRecord {
   const st = lstatSync(path, { bigint: true })
-  const type = entryType(Number(st.mode)) ?? 'file'
   const xattrs = xattrsOf(path)
   const seconds =
     (st.mtimeNs - (((st.mtimeNs % 1_000_000_000n) + 1_000_000_000n) % 1_000_000_000n)) / 1_000_000_000n
-  return {
-    path: shown,
-    type,
-    mode: Number(st.mode & 0o7777n),
+  const record = statRecord(shown, {
+    mode: Number(st.mode),
     uid: Number(st.uid),
     gid: Number(st.gid),
     mtime: Number(seconds),
-    ...(type === 'dir' ? {} : { nlink: Number(st.nlink) }),
-    ...(type === 'file' ? { size: Number(st.size), sha256: sha256(readFileSync(path)) } : {}),
-    ...(type === 'symlink' ? { target: readlinkSync(path, { encoding: 'buffer' }).toString('latin1') } : {}),
-    ...(type === 'blk' || type === 'chr' ? { rdev: deviceNumbers(Number(st.rdev)) } : {}),
-    ...(xattrs === undefined ? {} : { xattrs }),
+    nlink: Number(st.nlink),
+    size: Number(st.size),
+    rdev: Number(st.rdev),
+  })
+  return {
+    ...record,
+    ...(record.type === 'file' && { sha256: sha256(readFileSync(path)) }),
+    ...(record.type === 'symlink' && {
+      target: readlinkSync(path, { encoding: 'buffer' }).toString('latin1'),
+    }),
+    ...(xattrs && { xattrs }),
   }
 }
 
