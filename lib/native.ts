@@ -207,6 +207,10 @@ export interface Native {
   /** Sets the soft (and, where allowed, hard) limit; returns the soft limit in force afterwards. Never throws for lack of rights. */
   setFileLimit(limit: number): number
   /**
+   * A descriptor that listens at `path`, mode 0600; the caller removes the file. Who sees it can connect. Throws SYS_*.
+   */
+  listenUnix(path: string): number
+  /**
    * Unmaps the pages of Node's code and constants (used ones come back from the page cache), and gives freed memory back.
    * Returns the bytes of the pages that were resident.
    */

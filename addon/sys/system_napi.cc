@@ -2,6 +2,7 @@
 #include <napi.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -11,6 +12,8 @@
 
 #include "args_napi.h"
 #include "sys/program_pages.h"
+#include "sys/system_error.h"
+#include "sys/unix_socket.h"
 
 namespace nydus {
 namespace {
@@ -77,6 +80,16 @@ void umount(const Napi::CallbackInfo& info) {
   }
 }
 
+Napi::Value listenUnixSocket(const Napi::CallbackInfo& info) {
+  const Arguments args(info, "listenUnix");
+  const std::string path = args.text(0, "path");
+  try {
+    return Napi::Number::New(info.Env(), listenUnix(path, SOMAXCONN).release());
+  } catch (const SystemError& error) {
+    throwSystem(info.Env(), error.error(), error.call(), path);
+  }
+}
+
 Napi::Value dropProgramPages(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(),
                            static_cast<double>(nydus::dropProgramPages()));
@@ -89,6 +102,8 @@ void registerSystem(Napi::Env env, Napi::Object exports) {
               Napi::Function::New<getFileLimit>(env, "getFileLimit"));
   exports.Set("setFileLimit",
               Napi::Function::New<setFileLimit>(env, "setFileLimit"));
+  exports.Set("listenUnix",
+              Napi::Function::New<listenUnixSocket>(env, "listenUnix"));
   exports.Set("dropProgramPages",
               Napi::Function::New<dropProgramPages>(env, "dropProgramPages"));
   exports.Set("mount", Napi::Function::New<mount>(env, "mount"));

@@ -3,13 +3,12 @@
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 #include <utility>
 #include "sys/system_error.h"
+#include "sys/unix_socket.h"
 
 namespace nydus {
 namespace {
@@ -23,33 +22,12 @@ constexpr int kBacklog = 8;
 
 }  // namespace
 
-Listener::Listener(const std::string& path) : path_(path) {
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path)
-    fail(ENAMETOOLONG, "bind");
-  std::memcpy(address.sun_path, path.data(), path.size());
-  socket_ = UniqueFd(
-      ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!socket_)
-    fail(errno, "socket");
-  // The file takes the socket's mode (less the umask): no moment in which
-  // others could connect.
-  if (::fchmod(socket_.get(), S_IRUSR | S_IWUSR) != 0)
-    fail(errno, "fchmod");
-  if (::bind(socket_.get(), reinterpret_cast<const sockaddr*>(&address),
-             sizeof address) != 0) {
-    fail(errno, "bind");
-  }
+Listener::Listener(const std::string& path)
+    : socket_(listenUnix(path, kBacklog)), path_(path) {
   struct stat info = {};
   if (::lstat(path.c_str(), &info) == 0) {
     device_ = info.st_dev;
     inode_ = info.st_ino;
-  }
-  if (::listen(socket_.get(), kBacklog) != 0) {
-    const int error = errno;
-    ::unlink(path.c_str());
-    fail(error, "listen");
   }
 }
 

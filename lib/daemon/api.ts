@@ -6,10 +6,10 @@
  * Idle connections are never closed: the snapshotter keeps one open and takes its end for the daemon's death
  * (nydusd.md 6.5). No path has parameters, so a Map is the router. It knows nothing of how a mount is made.
  */
-import { chmod } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { explain, NydusError } from '../base/errors.js'
 import type { Log } from '../base/log.js'
+import { native } from '../native.js'
 import { ApiFailure, badRequest, failureOf, missingQuery, NO_ROUTE } from './api/failure.js'
 import { decodeBody, readBody } from './api/read-body.js'
 import type { Answer, Route } from './api/route.js'
@@ -48,8 +48,6 @@ export async function startApi(path: string, control: Control, log: Log): Promis
     )
   })
   await listen(server, path)
-  // Node makes it 0777 less the umask; whoever may write to it may mount and read secrets' effects.
-  await chmod(path, 0o600)
   return {
     async close() {
       await removeSocket(path)
@@ -61,19 +59,24 @@ export async function startApi(path: string, control: Control, log: Log): Promis
   }
 }
 
-function listen(server: Server, path: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', error =>
-      reject(
-        new NydusError(
-          'START_SOCKET_LISTEN',
-          'EIO',
-          `--apisock ${path}: cannot listen there: ${reason(error)}`,
-        ),
-      ),
+/**
+ * Not by Node, which makes the file some time before it listens, for everybody: clients that saw it were refused, and
+ * whoever may write to it may mount and sees the effects of secrets.
+ */
+async function listen(server: Server, path: string): Promise<void> {
+  try {
+    const fd = native.listenUnix(path)
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject)
+      server.listen({ fd }, resolve)
+    })
+  } catch (error) {
+    throw new NydusError(
+      'START_SOCKET_LISTEN',
+      'EIO',
+      `--apisock ${path}: cannot listen there: ${reason(error)}`,
     )
-    server.listen(path, resolve)
-  })
+  }
 }
 
 async function answer(
