@@ -12,6 +12,7 @@ import type { CacheServices } from './services.js'
 import type { FetchQueue, QueueLane } from './fetch-queue.js'
 import type { Job } from './job.js'
 import type { BlobCacheMetrics } from './metrics.js'
+import { NO_RIDERS, type Riders } from './riders.js'
 
 /** Largest hole that is read along to save a request; only with amplification, which asks for such a trade. */
 const MAX_GAP = 32 << 10
@@ -60,8 +61,8 @@ export class BlobLane implements QueueLane {
     this.digestOf = options.digestOf ?? (index => store.digests?.of(index))
   }
 
-  riders(first: Job, last: Job): readonly Job[] {
-    return this.amplify === 0 ? [] : this.store.riders(first, last)
+  riders(first: Job, last: Job, room: number): Riders {
+    return this.amplify === 0 ? NO_RIDERS : this.store.riders(first, last, room)
   }
 
   async run(jobs: readonly Job[], signal: AbortSignal, onRead: () => void): Promise<void> {
@@ -73,6 +74,7 @@ export class BlobLane implements QueueLane {
 
   /** Ends when nothing that this lane started is under way; then closes its readers. */
   async close(): Promise<void> {
+    this.queue.dropUnawaited(this)
     while (this.#running.size > 0) await Promise.all(this.#running)
     await this.reader.close()
     if (this.metaReader !== this.reader) await this.metaReader.close()

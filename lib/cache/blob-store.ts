@@ -19,7 +19,7 @@ import type { Job } from './job.js'
 import { LooseChunks } from './loose-chunks.js'
 import { isIndexed } from './loose-units.js'
 import { Readiness } from './readiness.js'
-import { riders } from './riders.js'
+import { Misses, NO_RIDERS, riders, type Riders } from './riders.js'
 import type { CacheServices } from './services.js'
 import type { Unit } from './unit.js'
 
@@ -46,6 +46,7 @@ export class BlobStore implements IndexHome {
   #validates = false
   /** What eviction knows of chunks: of those without numbers from the start, for nobody else knows their sizes. */
   #chunks: EvictableChunks | undefined
+  readonly #misses = new Misses()
   readonly #files: CacheFiles | undefined
   readonly #fileId: number
   readonly #services: CacheServices
@@ -190,19 +191,19 @@ export class BlobStore implements IndexHome {
     return this.#index.memberAt(unit, want)
   }
 
-  /** Units that a request for those from `first` to `last` brings along; they count as on their way. */
-  riders(first: Job, last: Job): Job[] {
+  /** Units that are fetched along with those from `first` to `last`; they count as on their way. */
+  riders(first: Job, last: Job, room: number): Riders {
     const { table } = this
-    if (table === undefined || !this.storesInFile || this.#folder?.overfull === true) return []
+    if (table === undefined || !this.storesInFile || this.#folder?.overfull === true) return NO_RIDERS
     try {
       const isStored = (index: number): boolean => this.readiness.isStored(this.keyOf(table.chunk(index)))
-      const found = riders({ table, jobs: this.jobs, isStored }, first, last)
-      for (const rider of found) this.jobs.set(rider.unit.key, rider)
+      const found = riders({ table, jobs: this.jobs, misses: this.#misses, isStored }, first, last, room)
+      for (const rider of [found.along, ...found.others].flat()) this.jobs.set(rider.unit.key, rider)
       return found
     } catch (error) {
       // A damaged record: whoever wants that chunk will hear of it.
       this.#services.log.debug({ blob: this.info.id, error: explain(error) }, 'read-ahead stopped')
-      return []
+      return NO_RIDERS
     }
   }
 

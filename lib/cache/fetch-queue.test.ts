@@ -1,6 +1,6 @@
 import t from 'tap'
 import type { Priority } from '../backend/backend.js'
-import { DEFAULT_LIMITS, FetchQueue, type Queued, type QueueLane } from './fetch-queue.js'
+import { DEFAULT_LIMITS, FetchQueue, type Queued, type QueuedRiders, type QueueLane } from './fetch-queue.js'
 
 interface Run {
   readonly jobs: readonly Queued[]
@@ -17,9 +17,10 @@ class TestLane implements QueueLane {
   prefetchRequests = Infinity
   readonly runs: Run[] = []
   riderJobs: Queued[] = []
+  otherRiders: Queued[][] = []
 
-  riders(): readonly Queued[] {
-    return this.riderJobs
+  riders(_first: Queued, _last: Queued, room: number): QueuedRiders {
+    return { along: this.riderJobs, others: room > 0 ? this.otherRiders : [] }
   }
 
   run(jobs: readonly Queued[], signal: AbortSignal, onRead: () => void): Promise<void> {
@@ -177,6 +178,62 @@ t.test('riders fill a demand request, never a prefetch', async t => {
     [0, 200],
     [5000, 100],
   ])
+})
+
+t.test('riders have requests of their own where one demand read waits, and half of all room', async t => {
+  const lane = new TestLane()
+  const queue = new FetchQueue({ ...DEFAULT_LIMITS, bytes: 2000 })
+  lane.otherRiders = [[job(lane, 100, 300, { waiters: 0 })], [job(lane, 9000, 50, { waiters: 0 })]]
+  queue.submit(job(lane, 0, 100))
+  await turn()
+  t.same(lane.ranges, [
+    [0, 100],
+    [100, 300],
+    [9000, 50],
+  ])
+  t.equal(queue.requestsInFlight, 3)
+  queue.submit(job(lane, 4000, 10, { priority: 'prefetch' }))
+  lane.otherRiders = [[job(lane, 9500, 50, { waiters: 0 })]]
+  queue.submit(job(lane, 5000, 100))
+  await turn()
+  t.same(lane.ranges.slice(3), [
+    [5000, 100],
+    [9500, 50],
+    [4000, 10],
+  ])
+  lane.otherRiders = [[job(lane, 9700, 50, { waiters: 0 })]]
+  queue.submit(job(lane, 6000, 100))
+  await turn()
+  t.same(lane.ranges.slice(6), [[6000, 100]], 'two demand reads are waited for: nothing more')
+  for (const run of lane.runs) run.end()
+  await turn()
+  queue.submit(job(lane, 0, 1000))
+  await turn()
+  t.same(
+    lane.ranges.slice(7),
+    [
+      [0, 1000],
+      [9700, 50],
+    ],
+    'before it, there was room',
+  )
+  for (const run of lane.runs) run.end()
+  await turn()
+  t.equal(queue.requestsInFlight, 0)
+})
+
+t.test('requests that nobody waits for end with their user, others do not', async t => {
+  const [lane, other] = [new TestLane(), new TestLane()]
+  const queue = new FetchQueue()
+  lane.otherRiders = [[job(lane, 100, 300, { waiters: 0 })]]
+  queue.submit(job(lane, 0, 100))
+  queue.submit(job(other, 0, 100, { waiters: 0 }))
+  await turn()
+  queue.dropUnawaited(lane)
+  t.same(
+    [...lane.runs, ...other.runs].map(run => run.signal.aborted),
+    [false, true, false],
+  )
 })
 
 t.test('abandoned: taken out of the line, or aborted when nobody of its request waits', async t => {

@@ -24,12 +24,22 @@ export interface Queued {
   readonly waiters: number
 }
 
+export interface QueuedRiders {
+  /** In the same request. */
+  readonly along: readonly Queued[]
+  /** Each list is a request. */
+  readonly others: readonly (readonly Queued[])[]
+}
+
 /** A blob as seen through one reader. */
 export interface QueueLane {
   /** Bytes between two wanted units that are read and thrown away rather than asked for separately. */
   readonly maxGap: number
-  /** Units that come along with a demand request for those from `first` to `last`. */
-  riders(first: Queued, last: Queued): readonly Queued[]
+  /**
+   * What is fetched along with the units from `first` to `last` that are demanded; nobody waits for it. `room`: bytes that
+   * requests of their own may have, all together.
+   */
+  riders(first: Queued, last: Queued, room: number): QueuedRiders
   /** Prefetch requests at once. */
   readonly prefetchRequests: number
   /**
@@ -55,6 +65,10 @@ export const DEFAULT_LIMITS: QueueLimits = {
   bytes: 32 << 20,
   waiting: 1 << 16,
 }
+
+/** With more requests of these kinds under way, riders get none of their own. */
+const MOST_DEMAND = 1
+const MOST_RIDERS = 2
 
 /** Jobs of one priority: oldest first, and by offset within their lane. */
 class Waiting {
@@ -139,8 +153,8 @@ export class FetchQueue {
   readonly #demand = new Waiting()
   readonly #prefetch = new Waiting()
   readonly #requests = new Map<Queued, Request>()
-  #demandRequests = 0
-  #prefetchRequests = 0
+  /** Requests that backends have not answered yet. */
+  readonly #running = { demand: 0, prefetch: 0, riders: 0 }
   #bytes = 0
   #scheduled = false
 
@@ -158,7 +172,8 @@ export class FetchQueue {
   }
 
   get requestsInFlight(): number {
-    return this.#demandRequests + this.#prefetchRequests
+    const { demand, prefetch, riders } = this.#running
+    return demand + prefetch + riders
   }
 
   /** Throws CACHE_BUSY when too much is waiting already. */
@@ -194,6 +209,12 @@ export class FetchQueue {
     return request.jobs
   }
 
+  /** The requests of `lane` that nobody waits for are aborted: its user goes. */
+  dropUnawaited(lane: QueueLane): void {
+    for (const { jobs, controller, reading } of new Set(this.#requests.values()))
+      if (reading && jobs[0]?.lane === lane && jobs.every(job => job.waiters === 0)) controller.abort()
+  }
+
   isUnderWay(job: Queued): boolean {
     return this.#requests.has(job)
   }
@@ -216,8 +237,9 @@ export class FetchQueue {
     const first = this.#demand.oldest() ?? this.#prefetch.oldest()
     if (first === undefined || !this.#mayStart(first)) return false
     const jobs = this.#waitingOf(first).takeRun(first)
-    if (first.priority === 'demand' && !first.alone) this.#addRiders(jobs, first.lane)
-    void this.#run(first, jobs)
+    const others = first.priority === 'demand' && !first.alone ? this.#addRiders(jobs, first.lane) : []
+    void this.#run(jobs, first.priority)
+    for (const riders of others) void this.#run(riders, 'riders')
     return true
   }
 
@@ -227,30 +249,45 @@ export class FetchQueue {
     if (this.#bytes > 0 && this.#bytes + job.size > bytes) return false
     if (job.priority === 'demand') return true
     const most = Math.min(prefetchRequests, job.lane.prefetchRequests)
-    return this.#prefetchRequests < (this.#demandRequests > 0 ? 1 : most)
+    return this.#running.prefetch < (this.#running.demand > 0 ? 1 : most)
   }
 
-  #addRiders(jobs: Queued[], lane: QueueLane): void {
+  /** Returns the requests that riders have for themselves. */
+  #addRiders(jobs: Queued[], lane: QueueLane): readonly (readonly Queued[])[] {
     const first = jobs[0]
     const last = jobs.at(-1)
-    if (first === undefined || last === undefined) return
-    for (const rider of lane.riders(first, last)) {
+    if (first === undefined || last === undefined) return []
+    const { along, others } = lane.riders(first, last, this.#roomForOthers())
+    jobs.push(...along)
+    for (const rider of [along, ...others].flat()) {
       this.#demand.delete(rider)
       this.#prefetch.delete(rider)
-      jobs.push(rider)
     }
+    return others
   }
 
-  async #run(first: Queued, jobs: readonly Queued[]): Promise<void> {
-    const priority = first.priority
+  /**
+   * A guest that waits for several requests at once does not wait for one after the other: nothing is gained then by asking
+   * for more. And half of everything is left to what is demanded.
+   */
+  #roomForOthers(): number {
+    const { requests, bytes } = this.#limits
+    const { demand, riders } = this.#running
+    if (demand > MOST_DEMAND || riders > MOST_RIDERS || this.requestsInFlight >= requests / 2) return 0
+    return Math.max(0, bytes / 2 - this.#bytes)
+  }
+
+  async #run(jobs: readonly Queued[], kind: Priority | 'riders'): Promise<void> {
+    const [first] = jobs
+    if (first === undefined) return
     const start = Math.min(...jobs.map(job => job.offset))
     const bytes = Math.max(...jobs.map(job => job.offset + job.size)) - start
     const request: Request = { jobs, controller: new AbortController(), reading: true }
     for (const job of jobs) this.#requests.set(job, request)
     this.#bytes += bytes
-    this.#countRequest(priority, 1)
+    this.#running[kind]++
     const onRead = (): void => {
-      if (request.reading) this.#countRequest(priority, -1)
+      if (request.reading) this.#running[kind]--
       request.reading = false
       this.#schedule()
     }
@@ -262,10 +299,5 @@ export class FetchQueue {
       for (const job of jobs) this.#requests.delete(job)
       this.#schedule()
     }
-  }
-
-  #countRequest(priority: Priority, by: 1 | -1): void {
-    if (priority === 'demand') this.#demandRequests += by
-    else this.#prefetchRequests += by
   }
 }

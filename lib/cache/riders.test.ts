@@ -1,7 +1,7 @@
 import t from 'tap'
 import type { BlobLane } from './blob-lane.js'
 import { Job } from './job.js'
-import { riders } from './riders.js'
+import { Misses, riders } from './riders.js'
 import type { Unit } from './unit.js'
 
 const SIZE = 10
@@ -35,12 +35,16 @@ function rig(amplify: number, stored: readonly number[] = [], offsets = (index: 
   }
   const job = (index: number, more: Partial<Unit> = {}): Job =>
     new Job(lane, unit(index, more), { priority: 'demand', mergeSize: 1000 })
-  const source = { table, jobs, isStored: (index: number) => stored.includes(index) }
-  const found = (first: number, last = first): number[] =>
-    riders(source, job(first), job(last))
-      .map(({ unit: { key } }) => key)
-      .toSorted((a, b) => a - b)
-  return { found, jobs, job, underWay }
+  const source = { table, jobs, misses: new Misses(), isStored: (index: number) => stored.includes(index) }
+  const keys = (list: readonly Job[]): number[] =>
+    list.map(({ unit: { key } }) => key).toSorted((a, b) => a - b)
+  /** What comes along in the same request, with `room` in the others. */
+  const all = (first: number, last = first, room = 0) => {
+    const { along, others } = riders(source, job(first), job(last), room)
+    return { along: keys(along), others: others.map(keys) }
+  }
+  const found = (first: number, last = first): number[] => all(first, last).along
+  return { found, all, jobs, job, underWay }
 }
 
 function range(from: number, to: number): number[] {
@@ -83,3 +87,37 @@ t.test('a unit that must be read alone stays alone', async t => {
   jobs.set(501, job(501, { open: true }))
   t.same(found(500), range(484, 500))
 })
+
+t.test('where guests have missed much, more is asked for on both sides', async t => {
+  const { all } = rig(200)
+  const alone = { along: [499, ...range(501, 512)], others: [] }
+  t.same(all(500, 500, 1000), alone, 'fewer come along where there may be others')
+  all(600, 600, 1000)
+  t.same(all(500, 500, 1000), alone, 'a second miss is not much yet')
+  all(400, 400, 1000)
+  t.same(all(500, 500, 1000), { ...alone, others: [range(512, 532), range(479, 499)] })
+  t.same(
+    all(500, 500, 100),
+    { ...alone, others: [range(512, 517), range(494, 499)] },
+    'no more than there is room for',
+  )
+  t.same(all(500), { along: [499, ...range(501, 516)], others: [] }, 'without room more comes along')
+  t.same(all(800, 800, 1000).others, [], 'far away nothing was missed yet')
+  for (let i = 0; i < 16; i++) all(900 + i, 900 + i, 1000)
+  t.same(all(500, 500, 1000), alone, 'misses of long ago do not count')
+})
+
+t.test(
+  'others go on where what comes along ends, and end where something is there or on its way',
+  async t => {
+    const { all, jobs, job, underWay } = rig(200, [515])
+    const running = job(495)
+    jobs.set(495, running)
+    underWay.add(running)
+    for (let i = 0; i < 3; i++) all(500, 500, 1000)
+    t.same(all(500, 500, 1000).others, [range(512, 515), range(496, 499)])
+    const ends = rig(200)
+    for (let i = 0; i < 3; i++) ends.all(0, 0, 1000)
+    t.same(ends.all(0, 0, 1000).others, [range(12, 32)], 'nothing lies before the first')
+  },
+)
