@@ -68,7 +68,11 @@ export interface Archive {
 }
 
 /** A gzip file; with `estargz` its table of contents must agree with it. */
-export function openGzip(path: string, pieces: AsyncIterable<Buffer>, estargz: boolean): Archive & { readonly bytes: GzipSource } {
+export function openGzip(
+  path: string,
+  pieces: AsyncIterable<Buffer>,
+  estargz: boolean,
+): Archive & { readonly bytes: GzipSource } {
   if (!estargz) return { bytes: new GzipSource(path, pieces) }
   const watch = new StargzWatch(path)
   const bytes = new GzipSource(path, watch.watch(pieces))

@@ -37,7 +37,8 @@ function at(folder: string, ...names: (string | Buffer)[]): Buffer {
 /** A file with data in so many blocks, each behind a hole; the last one, too, is followed by a hole. */
 function sparse(path: string | Buffer, runs: number): void {
   const file = openSync(path, 'w')
-  for (let i = 0; i < runs; i++) writeSync(file, Buffer.alloc(BLOCK, `run ${i} `), 0, BLOCK, (2 + i * 4) * BLOCK)
+  for (let i = 0; i < runs; i++)
+    writeSync(file, Buffer.alloc(BLOCK, `run ${i} `), 0, BLOCK, (2 + i * 4) * BLOCK)
   ftruncateSync(file, (4 + runs * 4) * BLOCK + 123)
   closeSync(file)
 }
@@ -102,36 +103,55 @@ async function shows(
   }
 }
 
-t.test('sparse files, odd names and links of links, in every format of GNU tar', { skip: needsRoot }, async t => {
-  const dir = tempDir(t)
-  const tree = hardTree(join(dir, 'tree'))
-  const wanted = folderTree(tree)
-  t.equal(wanted.find(({ path }) => path === '/symlink')?.nlink, 2)
-  t.match(wanted[0], { mtime: 1_234_567, mode: 0o751 })
-  await shows(t, tree, 'dir-rafs', wanted, 'the folder')
-  // What an archive gives is the same tree for the writers of both versions: they take turns.
-  for (const [i, format] of [
-    ['--format=gnu'],
-    ['--format=gnu', '--sparse'],
-    ['--format=posix'],
-    ...['0.0', '0.1', '1.0'].map(version => ['--format=posix', '--sparse', `--sparse-version=${version}`]),
-  ].entries()) {
-    const archive = join(dir, 'tar')
-    execFileSync('tar', ['-c', ...format, '--hole-detection=seek', '-f', archive, '-C', tree, '.'])
-    if (format.includes('--sparse')) t.ok(readFileSync(archive).length < 1_000_000, 'the holes are not in it')
-    await shows(t, archive, 'tar-rafs', wanted, format.join(' '), [BOTH[i % 2] ?? ''])
-  }
-})
+t.test(
+  'sparse files, odd names and links of links, in every format of GNU tar',
+  { skip: needsRoot },
+  async t => {
+    const dir = tempDir(t)
+    const tree = hardTree(join(dir, 'tree'))
+    const wanted = folderTree(tree)
+    t.equal(wanted.find(({ path }) => path === '/symlink')?.nlink, 2)
+    t.match(wanted[0], { mtime: 1_234_567, mode: 0o751 })
+    await shows(t, tree, 'dir-rafs', wanted, 'the folder')
+    // What an archive gives is the same tree for the writers of both versions: they take turns.
+    for (const [i, format] of [
+      ['--format=gnu'],
+      ['--format=gnu', '--sparse'],
+      ['--format=posix'],
+      ...['0.0', '0.1', '1.0'].map(version => ['--format=posix', '--sparse', `--sparse-version=${version}`]),
+    ].entries()) {
+      const archive = join(dir, 'tar')
+      execFileSync('tar', ['-c', ...format, '--hole-detection=seek', '-f', archive, '-C', tree, '.'])
+      if (format.includes('--sparse'))
+        t.ok(readFileSync(archive).length < 1_000_000, 'the holes are not in it')
+      await shows(t, archive, 'tar-rafs', wanted, format.join(' '), [BOTH[i % 2] ?? ''])
+    }
+  },
+)
 
 t.test('xattrs that are not text', { skip: needsRoot }, async t => {
   const dir = tempDir(t)
   const tree = hardTree(join(dir, 'tree'))
   setXattrs(tree)
   const wanted = folderTree(tree)
-  t.equal(wanted.filter(({ xattrs }) => xattrs !== undefined).length, 6, 'on all names of the files that have some')
+  t.equal(
+    wanted.filter(({ xattrs }) => xattrs !== undefined).length,
+    6,
+    'on all names of the files that have some',
+  )
   await shows(t, tree, 'dir-rafs', wanted, 'the folder')
   const archive = join(dir, 'tar')
-  execFileSync('tar', ['-c', '--format=posix', '--xattrs', '--xattrs-include=*', '-f', archive, '-C', tree, '.'])
+  execFileSync('tar', [
+    '-c',
+    '--format=posix',
+    '--xattrs',
+    '--xattrs-include=*',
+    '-f',
+    archive,
+    '-C',
+    tree,
+    '.',
+  ])
   await shows(t, archive, 'tar-rafs', wanted, 'the archive')
 })
 
@@ -160,7 +180,19 @@ t.test('whiteouts of names that are not UTF-8', async t => {
       let parent: string[] = []
       for (const [i, source] of sources.entries()) {
         const boot = join(out, `boot${i}`)
-        const ran = await runTool('create', '-v', version, '-t', type, ...parent, '-B', boot, '-D', out, source)
+        const ran = await runTool(
+          'create',
+          '-v',
+          version,
+          '-t',
+          type,
+          ...parent,
+          '-B',
+          boot,
+          '-D',
+          out,
+          source,
+        )
         t.equal(ran.code, 0, ran.stderr)
         parent = ['--parent-bootstrap', boot]
       }

@@ -18,7 +18,11 @@ t.test('which files are external', async t => {
     [String.raw`/\*\[x] type=external`, ['/*[x]'], ['/a[x]']],
     ['"/with blank" type=external', ['/with blank'], ['/with']],
     ['/caf\u00e9 type=external', ['/caf\u00e9'], ['/cafe']],
-    ['# all\n\n* type=external\n*.txt -type\r\n/a.txt type=external', ['/x', '/a.txt'], ['/b.txt', '/x/a.txt']],
+    [
+      '# all\n\n* type=external\n*.txt -type\r\n/a.txt type=external',
+      ['/x', '/a.txt'],
+      ['/b.txt', '/x/a.txt'],
+    ],
     ['*.x type=external !type', [], ['/a.x']],
     ['', [], ['/a']],
   ]
@@ -39,8 +43,14 @@ t.test('a name that is not UTF-8', async t => {
 t.test('what is not understood is refused, with its line', async t => {
   for (const [text, message] of [
     ['# fine\n*.bin', 'rules, line 2: no attribute follows the pattern: type=external expected'],
-    ['*.bin type=remote', "rules, line 1: attribute 'type=remote' is not known: type=external, -type or !type expected"],
-    ['*.bin crcs=0x1', "rules, line 1: attribute 'crcs=0x1' is not known: type=external, -type or !type expected"],
+    [
+      '*.bin type=remote',
+      "rules, line 1: attribute 'type=remote' is not known: type=external, -type or !type expected",
+    ],
+    [
+      '*.bin crcs=0x1',
+      "rules, line 1: attribute 'crcs=0x1' is not known: type=external, -type or !type expected",
+    ],
     ['!a type=external', "rules, line 1: a pattern cannot begin with '!'"],
     ['/ type=external', 'rules, line 1: the root cannot be external; give a pattern for files'],
   ] as const)

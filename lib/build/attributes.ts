@@ -71,7 +71,8 @@ export class Attributes {
         new NydusError('BUILD_ATTRIBUTES', 'EINVAL', `${name}, line ${i + 1}: ${what}`)
       const [pattern, attributes] = split(line)
       if (pattern.startsWith('!')) throw bad("a pattern cannot begin with '!'")
-      if (pattern.replaceAll('/', '') === '') throw bad('the root cannot be external; give a pattern for files')
+      if (pattern.replaceAll('/', '') === '')
+        throw bad('the root cannot be external; give a pattern for files')
       if (attributes.length === 0) throw bad('no attribute follows the pattern: type=external expected')
       for (const attribute of attributes) {
         if (!/^(type=external|[-!]type)$/.test(attribute))

@@ -73,23 +73,63 @@ t.test('bad input: a sentence that names the path, exit 1, no output', async t =
     ['an empty archive', [...tar, archive('empty.tar', Buffer.alloc(0))], /empty\.tar: .*empty/],
     ['no tar at all', [...tar, archive('text', Buffer.alloc(2000, 'words '))], /text: .*not a tar archive/],
     ['a damaged header', [...tar, archive('damaged.tar', damaged)], /damaged\.tar: .*header at byte 0/],
-    ['a truncated tar: in a file', [...tar, archive('cut.tar', good.subarray(0, 50_000))], /cut\.tar: .*truncated/],
-    ['a truncated tar: in a header', [...tar, archive('cut2.tar', good.subarray(0, 300))], /cut2\.tar: .*truncated/],
+    [
+      'a truncated tar: in a file',
+      [...tar, archive('cut.tar', good.subarray(0, 50_000))],
+      /cut\.tar: .*truncated/,
+    ],
+    [
+      'a truncated tar: in a header',
+      [...tar, archive('cut2.tar', good.subarray(0, 300))],
+      /cut2\.tar: .*truncated/,
+    ],
     ['a truncated gzip', [...targz, archive('cut.tgz', gz.subarray(0, gz.length - 20))], /cut\.tgz/],
     ['a damaged gzip', [...targz, archive('bad.tgz', broken)], /bad\.tgz/],
-    ["'..' in a name", [...tar, archive('up.tar', await tarOf(file('x/../../etc/passwd')))], /up\.tar: .*'x\/\.\.\/\.\.\/etc\/passwd'.*'\.\.'/],
-    ['a hard link to nothing', [...tar, archive('link.tar', await tarOf({ name: 'l', type: 'link', linkname: 'gone' }))], /link\.tar: .*'l'.*'gone'/],
-    ['a long name', [...tar, archive('long.tar', await tarOf({ name: long, type: 'directory' }))], /long\.tar: .*300 bytes/],
+    [
+      "'..' in a name",
+      [...tar, archive('up.tar', await tarOf(file('x/../../etc/passwd')))],
+      /up\.tar: .*'x\/\.\.\/\.\.\/etc\/passwd'.*'\.\.'/,
+    ],
+    [
+      'a hard link to nothing',
+      [...tar, archive('link.tar', await tarOf({ name: 'l', type: 'link', linkname: 'gone' }))],
+      /link\.tar: .*'l'.*'gone'/,
+    ],
+    [
+      'a long name',
+      [...tar, archive('long.tar', await tarOf({ name: long, type: 'directory' }))],
+      /long\.tar: .*300 bytes/,
+    ],
     ['no parent', ['--parent-bootstrap', at('none.boot'), at('tree')], /none\.boot/],
     ['a parent that is no image', ['--parent-bootstrap', at('text'), at('tree')], /text/],
-    ['a parent of the other version', ['--parent-bootstrap', at('image.v5'), at('tree')], /image\.v5 has RAFS version 5.*--fs-version 5/],
-    ['a parent with other chunks', ['-v', '6', '--chunk-size', '0x10000', '--parent-bootstrap', at('image.v6'), at('tree')], /image\.v6 has a chunk size of 1048576.*--chunk-size/],
-    ['a dictionary with another digester', ['--digester', 'sha256', '--chunk-dict', `bootstrap=${at('image.v6')}`, at('tree')], /image\.v6 has the digester blake3.*--digester/],
+    [
+      'a parent of the other version',
+      ['--parent-bootstrap', at('image.v5'), at('tree')],
+      /image\.v5 has RAFS version 5.*--fs-version 5/,
+    ],
+    [
+      'a parent with other chunks',
+      ['-v', '6', '--chunk-size', '0x10000', '--parent-bootstrap', at('image.v6'), at('tree')],
+      /image\.v6 has a chunk size of 1048576.*--chunk-size/,
+    ],
+    [
+      'a dictionary with another digester',
+      ['--digester', 'sha256', '--chunk-dict', `bootstrap=${at('image.v6')}`, at('tree')],
+      /image\.v6 has the digester blake3.*--digester/,
+    ],
     ['no dictionary', ['--chunk-dict', at('none.dict'), at('tree')], /none\.dict/],
     ['no folder for the bootstrap', ['-B', at('none/boot'), at('tree')], /none\/boot/],
     ['no folder for blobs', ['-D', at('none'), at('tree')], /none is not a folder/],
-    ['an attribute that nobody knows', ['--attributes', archive('attrs', Buffer.from('# rules\n*.bin type=remote\n')), at('tree')], /attrs, line 2/],
-    ['an upload that cannot work', ['--backend-type', 'localfs', '--backend-config', `{"dir":"${at('none')}"}`, at('tree')], /none/],
+    [
+      'an attribute that nobody knows',
+      ['--attributes', archive('attrs', Buffer.from('# rules\n*.bin type=remote\n')), at('tree')],
+      /attrs, line 2/,
+    ],
+    [
+      'an upload that cannot work',
+      ['--backend-type', 'localfs', '--backend-config', `{"dir":"${at('none')}"}`, at('tree')],
+      /none/,
+    ],
   ]
   const before = readdirSync(dir).toSorted()
   for (const [about, argv, message] of rows) {
@@ -112,10 +152,21 @@ t.test('good input that looks bad', async t => {
   const { out, at } = places(t)
   const build = async (name: string, bytes: Uint8Array, ...options: string[]) => {
     writeFileSync(at(name), bytes)
-    const { code, stderr } = await runTool('create', '-D', out, '-B', at(`${name}.boot`), ...options, at(name))
+    const { code, stderr } = await runTool(
+      'create',
+      '-D',
+      out,
+      '-B',
+      at(`${name}.boot`),
+      ...options,
+      at(name),
+    )
     t.equal(code, 0, `${name}: ${stderr}`)
     const checked = await runTool('check', '-v', '-B', at(`${name}.boot`))
-    return checked.stdout.split('\n').filter(line => line.startsWith('inode')).map(line => line.replace(/^inode \d+: /, ''))
+    return checked.stdout
+      .split('\n')
+      .filter(line => line.startsWith('inode'))
+      .map(line => line.replace(/^inode \d+: /, ''))
   }
   const tar = await tarOf(
     file('/absolute'),
@@ -124,8 +175,18 @@ t.test('good input that looks bad', async t => {
     { name: 'dir', type: 'symlink', linkname: '/etc' },
     file('dir/inside'),
   )
-  t.strictSame(await build('odd.tar', tar, '-t', 'tar-rafs'), ['"/"', '"/absolute"', '"/dir"', '"/twice"', '"/dir/inside"'])
-  t.strictSame((await build('plain', tar, '-t', 'targz-rafs')).length, 5, 'a plain tar where a tar.gz is expected')
+  t.strictSame(await build('odd.tar', tar, '-t', 'tar-rafs'), [
+    '"/"',
+    '"/absolute"',
+    '"/dir"',
+    '"/twice"',
+    '"/dir/inside"',
+  ])
+  t.strictSame(
+    (await build('plain', tar, '-t', 'targz-rafs')).length,
+    5,
+    'a plain tar where a tar.gz is expected',
+  )
 })
 
 t.test('a reader that may not read', { skip: needsRoot }, async t => {
@@ -155,7 +216,16 @@ t.test('a full disk', { skip: needsRoot }, async t => {
   t.teardown(() => native.umount(small, MNT_DETACH))
   mkdirSync(at('tree'))
   writeFileSync(at('tree/big'), Buffer.alloc(3 << 20, 'x'))
-  const { code, stderr } = await runTool('create', '--compressor', 'none', '-D', small, '-B', at('boot'), at('tree'))
+  const { code, stderr } = await runTool(
+    'create',
+    '--compressor',
+    'none',
+    '-D',
+    small,
+    '-B',
+    at('boot'),
+    at('tree'),
+  )
   t.equal(code, 1)
   t.match(stderr, /^Error: cannot write [^\n]*small-[^\n]*no space left[^\n]*\n$/)
   t.strictSame(readdirSync(small), [])
@@ -192,8 +262,16 @@ t.test('a source that changes while it is read', async t => {
   const { out, at } = places(t)
   const changes: [about: string, change: (path: string) => void, message: RegExp][] = [
     ['shorter', path => truncateSync(path, 10), /tree\/victim changed while it was read: it had 100 bytes/],
-    ['longer', path => writeFileSync(path, Buffer.alloc(200)), /tree\/victim changed while it was read: it had 100 bytes, now it has 200/],
-    ['touched', path => utimesSync(path, 5, 5), /tree\/victim changed while it was read: its modification time/],
+    [
+      'longer',
+      path => writeFileSync(path, Buffer.alloc(200)),
+      /tree\/victim changed while it was read: it had 100 bytes, now it has 200/,
+    ],
+    [
+      'touched',
+      path => utimesSync(path, 5, 5),
+      /tree\/victim changed while it was read: its modification time/,
+    ],
     ['gone', path => rmSync(path), /cannot read .*tree\/victim/],
     ['a link', path => (rmSync(path), symlinkSync('/etc/passwd', path)), /cannot read .*tree\/victim/],
   ]
@@ -211,7 +289,15 @@ t.test('a source that changes while it is read', async t => {
     const pool = new JobPool({ compressor: 'none', digester: 'blake3', chunkSize: 0x1000, batchLimit: 0 }, 1)
     const slot = pool.take()
     const { size } = tree.stat(node)
-    slot.addFile(source.path(0), tree.names.bytes, tree.nameOffset(node), tree.nameLength(node), 0, size, tree.stat(node))
+    slot.addFile(
+      source.path(0),
+      tree.names.bytes,
+      tree.nameOffset(node),
+      tree.nameLength(node),
+      0,
+      size,
+      tree.stat(node),
+    )
     await t.rejects(pool.run(slot, 'files'), { message }, about)
     pool.close()
     rmSync(at('tree'), { recursive: true })
@@ -225,10 +311,26 @@ t.test('the list of a prefetch policy', async t => {
   for (const name of ['a/x', 'b', 'z']) writeFileSync(at(`tree/${name}`), name.repeat(10))
   const blobs = new Set<string>()
   for (const list of ['', '/z\n', `${at('tree')}/z\nnowhere\n`]) {
-    const argv = ['create', '--compressor', 'none', '--prefetch-policy', 'fs', '-D', out, '-B', join(out, 'boot'), at('tree')]
+    const argv = [
+      'create',
+      '--compressor',
+      'none',
+      '--prefetch-policy',
+      'fs',
+      '-D',
+      out,
+      '-B',
+      join(out, 'boot'),
+      at('tree'),
+    ]
     const { code, stderr } = await runToolWith(list, ...argv)
     t.equal(code, 0, stderr)
-    for (const name of readdirSync(out)) if (name !== 'boot') blobs.add(readFileSync(join(out, name)).subarray(0, 4).toString())
+    for (const name of readdirSync(out))
+      if (name !== 'boot') blobs.add(readFileSync(join(out, name)).subarray(0, 4).toString())
   }
-  t.strictSame([...blobs].toSorted(), ['bbbb', 'zzzz'], 'z comes first when it is asked for, as an image path or a path on disk')
+  t.strictSame(
+    [...blobs].toSorted(),
+    ['bbbb', 'zzzz'],
+    'z comes first when it is asked for, as an image path or a path on disk',
+  )
 })

@@ -91,7 +91,9 @@ export class BlobSink {
   }
 
   #failed(error: unknown): NydusError {
-    return new NydusError('BUILD_OUTPUT', 'EIO', `cannot write ${this.#path}: ${explain(error)}`, { cause: error })
+    return new NydusError('BUILD_OUTPUT', 'EIO', `cannot write ${this.#path}: ${explain(error)}`, {
+      cause: error,
+    })
   }
 
   /** sha256 of what was hashed so far, hex. */

@@ -105,7 +105,12 @@ export class BlobWriter implements ChunkStore, BlobContent {
       let row = this.#known(done, i)
       if (row < 0) {
         row = this.#add(done, i)
-        chunks.setStored(row, offset, stored, crc | (done.flags(i) & RESULT_FLAG.COMPRESSED ? CHUNK.COMPRESSED : 0))
+        chunks.setStored(
+          row,
+          offset,
+          stored,
+          crc | (done.flags(i) & RESULT_FLAG.COMPRESSED ? CHUNK.COMPRESSED : 0),
+        )
         offset += stored
       } else {
         if (end > start) await this.#sink.write(done.data.subarray(start, end))

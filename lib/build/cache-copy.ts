@@ -55,9 +55,14 @@ class Part {
 }
 
 function failed(folder: string, error: unknown): NydusError {
-  return new NydusError('BUILD_OUTPUT', 'EIO', `cannot write into --blob-cache-dir ${folder}: ${explain(error)}`, {
-    cause: error,
-  })
+  return new NydusError(
+    'BUILD_OUTPUT',
+    'EIO',
+    `cannot write into --blob-cache-dir ${folder}: ${explain(error)}`,
+    {
+      cause: error,
+    },
+  )
 }
 
 export class CacheCopy implements PlainCopy {

@@ -28,7 +28,11 @@ export interface CheckOptions {
 }
 
 function damaged(bootstrap: string, path: Buffer, ino: number, what: string): NydusError {
-  return new NydusError('RAFS_BAD_INODE', 'EIO', `${bootstrap}: ${path.toString()} (inode ${ino}): ${what} is damaged`)
+  return new NydusError(
+    'RAFS_BAD_INODE',
+    'EIO',
+    `${bootstrap}: ${path.toString()} (inode ${ino}): ${what} is damaged`,
+  )
 }
 
 export async function checkImage(options: CheckOptions): Promise<CheckReport> {
@@ -47,13 +51,19 @@ export async function checkImage(options: CheckOptions): Promise<CheckReport> {
       if (image.reader.getattr(ino, attr) !== 0) throw damaged(options.bootstrap, path, ino, 'its record')
       if (type === TYPE.LNK && image.reader.readlink(ino, new Pieces()) < 0)
         throw damaged(options.bootstrap, path, ino, 'its target')
-      if (image.reader.listxattr(ino, new Names()) < 0) throw damaged(options.bootstrap, path, ino, 'its xattr list')
+      if (image.reader.listxattr(ino, new Names()) < 0)
+        throw damaged(options.bootstrap, path, ino, 'its xattr list')
       for (const chunk of image.chunks(ino)) {
         chunks++
         const end = chunk.want.uncompressedOffset + chunk.want.uncompressedSize
         const length = lengths[chunk.blob] ?? 0
         if (length > 0 && end > length)
-          throw damaged(options.bootstrap, path, ino, `a chunk (it ends at ${end}, blob ${chunk.blob} has ${length} bytes)`)
+          throw damaged(
+            options.bootstrap,
+            path,
+            ino,
+            `a chunk (it ends at ${end}, blob ${chunk.blob} has ${length} bytes)`,
+          )
       }
     }
     if (options.blobDir !== undefined) for (const blob of image.blobs) await checkBlob(blob, options.blobDir)
@@ -67,10 +77,18 @@ async function checkBlob(blob: BlobInfo, folder: string): Promise<void> {
   const path = join(folder, blob.id)
   const found = await stat(path).catch(() => undefined)
   if (found === undefined)
-    throw new NydusError('BLOB_MISSING', 'ENOENT', `blob ${blob.id} is not in ${folder}: give the folder that has it with --blob-dir`)
+    throw new NydusError(
+      'BLOB_MISSING',
+      'ENOENT',
+      `blob ${blob.id} is not in ${folder}: give the folder that has it with --blob-dir`,
+    )
   // The size that the image knows of an inlined blob is where its bootstrap starts.
   if (blob.compressedSize > 0 && found.size < blob.compressedSize)
-    throw new NydusError('BLOB_TRUNCATED', 'EIO', `${path} has ${found.size} bytes, the image says ${blob.compressedSize}: it is truncated`)
+    throw new NydusError(
+      'BLOB_TRUNCATED',
+      'EIO',
+      `${path} has ${found.size} bytes, the image says ${blob.compressedSize}: it is truncated`,
+    )
 }
 
 const FEATURE_WORDS: readonly [keyof typeof BLOB_FEATURE, string][] = [

@@ -6,7 +6,13 @@ import { setU64 } from '../base/u64.js'
 const { at: AT } = ChunkV5
 
 /** Writes the record of a row to `at`, where zeros are. `fileOffset`: of the chunk in its file. */
-export function writeChunk(view: DataView, at: number, chunks: Chunks, row: number, fileOffset: number): void {
+export function writeChunk(
+  view: DataView,
+  at: number,
+  chunks: Chunks,
+  row: number,
+  fileOffset: number,
+): void {
   const flags = chunks.flags(row)
   const batch = (flags & CHUNK.BATCH) !== 0
   chunks.putDigest(row, view, at + AT.digest)

@@ -34,7 +34,14 @@ export class Chunker {
   #listAt = 0
   #listEnd = 0
 
-  constructor(tree: Tree, chunks: Chunks, pool: JobPool, writer: ChunkStore, chunkSize: number, progress: Progress) {
+  constructor(
+    tree: Tree,
+    chunks: Chunks,
+    pool: JobPool,
+    writer: ChunkStore,
+    chunkSize: number,
+    progress: Progress,
+  ) {
     this.#tree = tree
     this.#chunks = chunks
     this.#pool = pool
@@ -70,11 +77,26 @@ export class Chunker {
     }
   }
 
-  #addPart(node: number, folder: Uint8Array, file: FoundFile, list: number, offset: number, length: number): void {
+  #addPart(
+    node: number,
+    folder: Uint8Array,
+    file: FoundFile,
+    list: number,
+    offset: number,
+    length: number,
+  ): void {
     const tree = this.#tree
     this.#willList(list, length)
     this.#kind = 'files'
-    this.#jobs.slot.addFile(folder, tree.names.bytes, tree.nameOffset(node), tree.nameLength(node), offset, length, file)
+    this.#jobs.slot.addFile(
+      folder,
+      tree.names.bytes,
+      tree.nameOffset(node),
+      tree.nameLength(node),
+      offset,
+      length,
+      file,
+    )
   }
 
   /** A file whose content comes in a stream: `read` fills a buffer with its next bytes. */

@@ -176,7 +176,9 @@ export class Chunks {
   digestStart(row: number): number {
     const at = row * DIGEST_SIZE
     const d = this.#bytes
-    return (((d[at] ?? 0) << 24) | ((d[at + 1] ?? 0) << 16) | ((d[at + 2] ?? 0) << 8) | (d[at + 3] ?? 0)) >>> 0
+    return (
+      (((d[at] ?? 0) << 24) | ((d[at + 1] ?? 0) << 16) | ((d[at + 2] ?? 0) << 8) | (d[at + 3] ?? 0)) >>> 0
+    )
   }
   blob(row: number): number {
     return this.#blob.get(row)

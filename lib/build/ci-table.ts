@@ -59,7 +59,12 @@ function writeV2(view: DataView, at: number, chunks: Chunks, row: number): void 
 }
 
 /** The plain table, `windows` at its end. `features` decides between the two record formats. */
-export function ciTable(chunks: Chunks, rows: readonly number[], windows: Uint8Array, features: number): Uint8Array {
+export function ciTable(
+  chunks: Chunks,
+  rows: readonly number[],
+  windows: Uint8Array,
+  features: number,
+): Uint8Array {
   const v2 = (features & BLOB_FEATURE.CHUNK_INFO_V2) !== 0
   const recordSize = v2 ? CiRecordV2.size : CiRecordV1.size
   const out = new Uint8Array(rows.length * recordSize + windows.length)

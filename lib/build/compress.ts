@@ -9,7 +9,8 @@ export const ZSTD_LEVEL = 3
 /** Bytes that `length` plain bytes can grow to. */
 export function compressBound(compressor: Compressor, length: number): number {
   if (compressor === 'lz4_block') return length + Math.floor(length / 255) + 16
-  if (compressor === 'zstd') return length + (length >>> 8) + (length < 128 << 10 ? ((128 << 10) - length) >>> 11 : 0)
+  if (compressor === 'zstd')
+    return length + (length >>> 8) + (length < 128 << 10 ? ((128 << 10) - length) >>> 11 : 0)
   return length
 }
 
@@ -29,7 +30,10 @@ export function compressInto(compressor: Compressor, bytes: Uint8Array, into: Ui
 }
 
 /** `bytes` compressed, or `bytes` themselves when that does not make them smaller. */
-export function compressIfSmaller(compressor: Compressor, bytes: Uint8Array): { bytes: Uint8Array; compressed: boolean } {
+export function compressIfSmaller(
+  compressor: Compressor,
+  bytes: Uint8Array,
+): { bytes: Uint8Array; compressed: boolean } {
   const into = new Uint8Array(compressBound(compressor, bytes.length))
   const size = compressInto(compressor, bytes, into)
   return size > 0 && size < bytes.length

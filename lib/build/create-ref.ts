@@ -83,7 +83,13 @@ export async function createReference(options: LayerOptions, progress: CreatePro
   let pool: JobPool | undefined
   let chunker: Chunker | undefined
   const start = (tree: Tree): Chunker => {
-    pool = new JobPool({ compressor: 'none', digester: 'sha256', chunkSize: options.chunkSize, batchLimit: 0, discard: true })
+    pool = new JobPool({
+      compressor: 'none',
+      digester: 'sha256',
+      chunkSize: options.chunkSize,
+      batchLimit: 0,
+      discard: true,
+    })
     return new Chunker(tree, chunks, pool, writer, options.chunkSize, progress)
   }
   try {

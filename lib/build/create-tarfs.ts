@@ -77,15 +77,19 @@ export async function createTarfs(options: TarfsOptions, progress: CreateProgres
   try {
     const chunks = new Chunks()
     const source = new ByteSource(bytes.pieces)
-    const tree = await readArchive(options.source, { bytes: source }, {
-      file(tree, node, entry) {
-        refuseSparse(entry, options.source)
-        addChunks(chunks, tree, node, entry, options.chunkSize)
-        progress.stored(1, entry.size)
-        return Promise.resolve()
+    const tree = await readArchive(
+      options.source,
+      { bytes: source },
+      {
+        file(tree, node, entry) {
+          refuseSparse(entry, options.source)
+          addChunks(chunks, tree, node, entry, options.chunkSize)
+          progress.stored(1, entry.size)
+          return Promise.resolve()
+        },
+        found: entries => progress.found(entries),
       },
-      found: entries => progress.found(entries),
-    })
+    )
     const { id, size } = bytes.identity()
     const blob: BuiltBlob = {
       id,

@@ -22,7 +22,15 @@ export interface TocOptions extends RefOptions {
 
 const PERMISSIONS = 0o7777
 const NAME_MAX = 255
-const MISSING_FOLDER: NodeStat = { mode: TYPE.DIR | 0o755, uid: 0, gid: 0, mtime: 0, mtimeNs: 0, size: 0, rdev: 0 }
+const MISSING_FOLDER: NodeStat = {
+  mode: TYPE.DIR | 0o755,
+  uid: 0,
+  gid: 0,
+  mtime: 0,
+  mtimeNs: 0,
+  size: 0,
+  rdev: 0,
+}
 
 /** Go writes set-id and sticky bits of a tar header as tar has them. */
 function statOf(entry: StargzEntry, type: number): NodeStat {
@@ -51,7 +59,8 @@ class TocTree {
     this.chunks = chunks
     this.writer = new RefWriter(chunks, undefined, blob)
     const starts = new Set<number>()
-    for (const { type, size, offset } of entries) if (type === 'chunk' || (type === 'reg' && size > 0)) starts.add(offset)
+    for (const { type, size, offset } of entries)
+      if (type === 'chunk' || (type === 'reg' && size > 0)) starts.add(offset)
     this.#ends = [...starts, options.blobDataSize].sort((a, b) => a - b)
   }
 
@@ -63,7 +72,8 @@ class TocTree {
     return stargzPath(path).map(part => {
       const bytes = Buffer.from(part)
       if (part === '..') throw this.bad(entry, "'..' could leave the image's root")
-      if (bytes.length > NAME_MAX) throw this.bad(entry, `a name of ${bytes.length} bytes, ${NAME_MAX} are the limit`)
+      if (bytes.length > NAME_MAX)
+        throw this.bad(entry, `a name of ${bytes.length} bytes, ${NAME_MAX} are the limit`)
       return bytes
     })
   }
@@ -94,7 +104,8 @@ class TocTree {
     if (path.length === 0 && LANDMARKS.has(entry.name)) return
     const parent = this.#folder(path)
     const existing = this.tree.child(parent, name)
-    if (existing !== NONE && !(type === TYPE.DIR && this.tree.type(existing) === TYPE.DIR)) this.tree.remove(existing)
+    if (existing !== NONE && !(type === TYPE.DIR && this.tree.type(existing) === TYPE.DIR))
+      this.tree.remove(existing)
     if (type === undefined) {
       this.tree.addLink(parent, name, this.#linkTarget(entry))
       return
@@ -116,9 +127,11 @@ class TocTree {
     let target = ROOT
     for (const part of this.#path(entry, entry.linkName)) {
       target = this.tree.child(target, part)
-      if (!this.tree.isNode(target)) throw this.bad(entry, `a hard link to '${entry.linkName}', which does not come earlier`)
+      if (!this.tree.isNode(target))
+        throw this.bad(entry, `a hard link to '${entry.linkName}', which does not come earlier`)
     }
-    if (this.tree.type(target) === TYPE.DIR) throw this.bad(entry, `a hard link to '${entry.linkName}', which is a folder`)
+    if (this.tree.type(target) === TYPE.DIR)
+      throw this.bad(entry, `a hard link to '${entry.linkName}', which is a folder`)
     return target
   }
 
@@ -127,7 +140,10 @@ class TocTree {
     const list = this.chunks.startList(parts.length)
     this.tree.setChunks(node, list, parts.length)
     if (parts.length !== Math.ceil(entry.size / chunkSize))
-      throw this.bad(entry, `its ${entry.size} bytes are ${parts.length} chunks in the table: give their size with --chunk-size`)
+      throw this.bad(
+        entry,
+        `its ${entry.size} bytes are ${parts.length} chunks in the table: give their size with --chunk-size`,
+      )
     parts.forEach((part, i) => {
       const at = i * chunkSize
       const size = Math.min(chunkSize, entry.size - at)
@@ -137,12 +153,18 @@ class TocTree {
           `chunk ${i} has ${part.chunkSize} bytes at ${part.chunkOffset}, ${size} at ${at} expected: give the size of chunks with --chunk-size`,
         )
       if (part.innerOffset !== 0)
-        throw this.bad(entry, 'it shares a gzip member with other files; use --type estargz-ref, with the layer itself')
+        throw this.bad(
+          entry,
+          'it shares a gzip member with other files; use --type estargz-ref, with the layer itself',
+        )
       const digest = part.chunkDigest === '' && parts.length === 1 ? part.digest : part.chunkDigest
       if (digest === '') throw this.bad(entry, `chunk ${i} has no digest`)
       const end = this.#ends[this.#after(part.offset)]
       if (end === undefined || part.offset >= this.#options.blobDataSize)
-        throw this.bad(entry, `chunk ${i} starts at byte ${part.offset}, the layer has ${this.#options.blobDataSize}`)
+        throw this.bad(
+          entry,
+          `chunk ${i} starts at byte ${part.offset}, the layer has ${this.#options.blobDataSize}`,
+        )
       const row = this.writer.add(digestWords(Buffer.from(digest.slice('sha256:'.length), 'hex')), 0, size, {
         start: part.offset,
         end,
@@ -167,13 +189,18 @@ class TocTree {
 
 export async function createFromToc(options: TocOptions, progress: CreateProgress): Promise<Created> {
   const bytes = await readFile(options.source).catch((error: unknown) => {
-    throw new NydusError('BUILD_SOURCE_UNREADABLE', 'EIO', `cannot read ${options.source}: ${explain(error)}`, { cause: error })
+    throw new NydusError(
+      'BUILD_SOURCE_UNREADABLE',
+      'EIO',
+      `cannot read ${options.source}: ${explain(error)}`,
+      { cause: error },
+    )
   })
   const entries = parseStargzToc(options.source, bytes)
   const chunks = new Chunks()
   const layers = await LowerLayers.load(options, referenceKind(options.chunkSize), chunks)
   const built = new TocTree(options, entries, chunks, layers.ownNumber)
-  for (let i = 0; i < entries.length; ) {
+  for (let i = 0; i < entries.length;) {
     const entry = entries[i] as StargzEntry
     let next = i + 1
     if (entry.type === 'chunk') throw built.bad(entry, 'a chunk without the file that it belongs to')

@@ -29,7 +29,6 @@ import { writeV6 } from './writer-v6.js'
 
 export type SourceType = 'dir-rafs' | 'tar-rafs' | 'targz-rafs' | 'estargz-rafs'
 
-
 export interface CreateOptions {
   readonly type: SourceType
   readonly source: string
@@ -99,7 +98,8 @@ async function openOutputs(options: CreateOptions): Promise<Outputs> {
   let external: BlobSink | undefined
   let bootstrap: BlobSink | undefined
   try {
-    external = options.external === undefined ? undefined : await BlobSink.create(pathOf(options.external.blob))
+    external =
+      options.external === undefined ? undefined : await BlobSink.create(pathOf(options.external.blob))
     bootstrap = options.bootstrap === undefined ? undefined : await BlobSink.create(pathOf(options.bootstrap))
     return {
       blob,
@@ -177,7 +177,9 @@ async function build(options: CreateOptions, parts: Parts): Promise<Created> {
   }
   const elsewhere = await finishExternal(outputs, external, chunks, { ...settings, cipher: externalCipher })
   const bootstrapOf = (own: BuiltBlob | undefined): Uint8Array => {
-    const blobs = table.flatMap(blob => (typeof blob === 'object' ? blob : ((blob === 0 ? own : elsewhere) ?? [])))
+    const blobs = table.flatMap(blob =>
+      typeof blob === 'object' ? blob : ((blob === 0 ? own : elsewhere) ?? []),
+    )
     return write({
       tree,
       order,

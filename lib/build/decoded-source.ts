@@ -82,7 +82,9 @@ export class DecodedSource<D extends Decoder> implements Bytes {
       return true
     }
     if (this.decoder.complete) return false
-    throw this.#bad(`is truncated: it ends after ${this.taken} bytes (${this.offset} plain bytes) inside its ${this.decoder.name} data`)
+    throw this.#bad(
+      `is truncated: it ends after ${this.taken} bytes (${this.offset} plain bytes) inside its ${this.decoder.name} data`,
+    )
   }
 
   #bad(what: string, cause?: unknown): NydusError {

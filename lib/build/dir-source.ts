@@ -29,9 +29,14 @@ function statOf(st: BigIntStats): NodeStat {
 }
 
 function failed(path: Buffer, error: unknown): NydusError {
-  return new NydusError('BUILD_SOURCE_UNREADABLE', 'EIO', `cannot read ${path.toString()}: ${explain(error)}`, {
-    cause: error,
-  })
+  return new NydusError(
+    'BUILD_SOURCE_UNREADABLE',
+    'EIO',
+    `cannot read ${path.toString()}: ${explain(error)}`,
+    {
+      cause: error,
+    },
+  )
 }
 
 /** Xattrs that an image has a place for; others (nfs4 ACLs and the like) mean something on their own file system only. */
@@ -186,7 +191,8 @@ export class DirSource {
       for (; !entries.ended; entries.next(), count++) this.#add(folder, entries)
       const end = this.tree.rows
       yield { count, first, end }
-      for (let node = end - 1; node >= first; node--) if (this.tree.type(node) === TYPE.DIR) folders.push(node)
+      for (let node = end - 1; node >= first; node--)
+        if (this.tree.type(node) === TYPE.DIR) folders.push(node)
     }
   }
 

@@ -37,7 +37,10 @@ t.test('external blobs: a guest sees one tree', async t => {
   const dir = tempDir(t)
   const rules = join(dir, 'rules')
   // Half of all files, and with them chunks that both halves have.
-  writeFileSync(rules, '/many/*[a-k] type=external\n/sizes type=external\ncopy[12] type=external\nf1048577 !type\n')
+  writeFileSync(
+    rules,
+    '/many/*[a-k] type=external\n/sizes type=external\ncopy[12] type=external\nf1048577 !type\n',
+  )
   let n = 0
   for (const options of [
     ['-v', '5', '--compressor', 'lz4_block'],
@@ -49,7 +52,20 @@ t.test('external blobs: a guest sees one tree', async t => {
     mkdirSync(out)
     const boot = options.includes('--blob-inline-meta') ? [] : ['-B', join(dir, 'boot')]
     const json = join(dir, 'json')
-    await made(t, ...options, ...boot, '-D', out, '--attributes', rules, '-J', json, '-t', 'targz-rafs', layer)
+    await made(
+      t,
+      ...options,
+      ...boot,
+      '-D',
+      out,
+      '--attributes',
+      rules,
+      '-J',
+      json,
+      '-t',
+      'targz-rafs',
+      layer,
+    )
     const result = JSON.parse(readFileSync(json, 'utf8')) as { blobs: string[]; external_blobs: string[] }
     t.equal(result.external_blobs.length, 1)
     t.strictSame([...result.blobs, ...result.external_blobs].sort(), readdirSync(out).sort())
@@ -78,7 +94,18 @@ t.test("the image's own files do without the external blob", async t => {
   t.notOk(readdirSync(dir).includes('external'), 'what the image has is not stored a second time')
 
   writeFileSync(join(tree, 'a-big'), Buffer.alloc(300_000, 'other'))
-  const said = await made(t, '-D', dir, '-B', join(dir, 'boot'), '--attributes', rules, '--external-blob', external, tree)
+  const said = await made(
+    t,
+    '-D',
+    dir,
+    '-B',
+    join(dir, 'boot'),
+    '--attributes',
+    rules,
+    '--external-blob',
+    external,
+    tree,
+  )
   const id = /external blobs: \["(\w+)"\]/.exec(said)?.[1] ?? ''
   t.equal(sha256(readFileSync(external)), id)
   await daemon.mount('/image', join(dir, 'boot'), { blobs: dir })
@@ -102,13 +129,34 @@ t.test('--blob-offset: the blob is read behind the bytes that were put in front 
     mkdirSync(folder)
     const boot = join(dir, 'boot')
     const blob = join(dir, 'blob')
-    const said = await made(t, ...options, '--blob-offset', '512', '-B', boot, '-b', blob, '-t', 'targz-rafs', layer)
+    const said = await made(
+      t,
+      ...options,
+      '--blob-offset',
+      '512',
+      '-B',
+      boot,
+      '-b',
+      blob,
+      '-t',
+      'targz-rafs',
+      layer,
+    )
     const id = /data blobs: \["(\w+)"\]/.exec(said)?.[1] ?? ''
     writeFileSync(join(folder, id), Buffer.concat([Buffer.alloc(512, 'tar header'), readFileSync(blob)]))
     await shows(t, boot, folder, options.join(' '))
     rmSync(folder, { recursive: true })
   }
-  const refused = await runTool('create', '-t', 'targz-ref', '--blob-offset', '1', '-B', join(dir, 'b'), layer)
+  const refused = await runTool(
+    'create',
+    '-t',
+    'targz-ref',
+    '--blob-offset',
+    '1',
+    '-B',
+    join(dir, 'b'),
+    layer,
+  )
   t.equal(refused.code, 2)
   t.match(refused.stderr, 'conflicts with `--blob-offset`')
 })

@@ -12,7 +12,11 @@ import { runTool } from './testing/image-tool.js'
 
 const CHUNK = 64 << 10
 const big = randomBytes(3 * CHUNK + 1000)
-const [old, changed, added] = [9_000, 70_000, 40_000].map(size => randomBytes(size)) as [Buffer, Buffer, Buffer]
+const [old, changed, added] = [9_000, 70_000, 40_000].map(size => randomBytes(size)) as [
+  Buffer,
+  Buffer,
+  Buffer,
+]
 
 const LAYERS: readonly (readonly StargzFile[])[] = [
   [
@@ -134,7 +138,10 @@ t.test('parents that do not fit are refused in one sentence, and nothing is left
   const parent = (name: string) => ['--parent-bootstrap', join(dir, name)]
   t.equal((await create('estargz-rafs', join(dir, 'blake3'), dir, source)).code, 0)
   t.equal((await runTool('create', '-t', 'estargz-ref', '-B', join(dir, 'large'), '-D', dir, source)).code, 0)
-  t.equal((await runTool('create', '-v', '5', '-B', join(dir, 'v5'), '-D', dir, '-t', 'targz-rafs', source)).code, 0)
+  t.equal(
+    (await runTool('create', '-v', '5', '-B', join(dir, 'v5'), '-D', dir, '-t', 'targz-rafs', source)).code,
+    0,
+  )
   const out = join(dir, 'out')
   mkdirSync(out)
   for (const type of ['estargz-ref', 'estargztoc-ref'])

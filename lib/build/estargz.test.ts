@@ -55,7 +55,11 @@ t.test('a guest sees the layer, however it is built', async t => {
     ['estargz-rafs', layer, []],
     ['estargz-ref', layer, []],
     ['targz-ref', layer, chunk],
-    ['estargztoc-ref', join(dir, 'toc.json'), [...chunk, '--blob-id', id, '--blob-data-size', String(bytes.length)]],
+    [
+      'estargztoc-ref',
+      join(dir, 'toc.json'),
+      [...chunk, '--blob-id', id, '--blob-data-size', String(bytes.length)],
+    ],
   ] as const)
     await t.test(type, async t => {
       const boot = join(dir, `${type}.boot`)

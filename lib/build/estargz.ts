@@ -72,14 +72,19 @@ export function parseStargzToc(name: string, bytes: Uint8Array): readonly Stargz
   const toc = Toc.safeParse(json)
   if (toc.success) return toc.data.entries
   const [issue] = toc.error.issues
-  throw bad(name, `its table of contents is damaged at ${issue?.path.join('.') ?? '?'}: ${issue?.message ?? ''}`)
+  throw bad(
+    name,
+    `its table of contents is damaged at ${issue?.path.join('.') ?? '?'}: ${issue?.message ?? ''}`,
+  )
 }
 
 /** Where the footer says that the table's member starts; undefined when the bytes, the file's last, hold no footer. */
 export function footerOffset(tail: Uint8Array): number | undefined {
   for (const { size, field } of [FOOTER, OLD_FOOTER]) {
     const at = tail.length - size + field
-    const match = FOOTER_TEXT.exec(Buffer.from(tail.subarray(Math.max(0, at), Math.max(0, at) + 22)).toString('latin1'))
+    const match = FOOTER_TEXT.exec(
+      Buffer.from(tail.subarray(Math.max(0, at), Math.max(0, at) + 22)).toString('latin1'),
+    )
     if (tail.length >= size && match !== null) return Number.parseInt(match[1] ?? '', 16)
   }
   return undefined
@@ -113,18 +118,23 @@ export class StargzWatch {
     await entry.read(bytes)
     this.#entries = parseStargzToc(this.#name, bytes)
     this.#border = border
-    this.#aligned = border.out === entry.headerOffset && entry.dataOffset === entry.headerOffset + TarHeader.size
+    this.#aligned =
+      border.out === entry.headerOffset && entry.dataOffset === entry.headerOffset + TarHeader.size
   }
 
   /** The whole file has been read into `tree`. */
   finish(tree: Tree): void {
     const offset = footerOffset(this.#tail)
-    if (offset === undefined) throw bad(this.#name, 'it has no eStargz footer: use --type targz-rafs or targz-ref')
+    if (offset === undefined)
+      throw bad(this.#name, 'it has no eStargz footer: use --type targz-rafs or targz-ref')
     if (this.#entries === undefined || this.#border === undefined)
       throw bad(this.#name, `it has an eStargz footer, but no ${TOC_NAME}`)
     const header = this.#border.in - offset
     if (!this.#aligned || header < MIN_MEMBER_HEADER || header > MAX_MEMBER_HEADER)
-      throw bad(this.#name, `its footer says that the table of contents starts at byte ${offset}, it does not`)
+      throw bad(
+        this.#name,
+        `its footer says that the table of contents starts at byte ${offset}, it does not`,
+      )
     this.#compare(tree, this.#entries)
   }
 
@@ -133,17 +143,27 @@ export class StargzWatch {
     for (const entry of entries) {
       if (entry.type === 'chunk' || stargzPath(entry.name).every(part => LANDMARKS.has(part))) continue
       const node = findNode(tree, entry.name)
-      if (node === undefined) throw bad(this.#name, `its table of contents lists '${entry.name}', the archive does not have it`)
+      if (node === undefined)
+        throw bad(this.#name, `its table of contents lists '${entry.name}', the archive does not have it`)
       const type = STARGZ_TYPE[entry.type]
       if (type !== undefined && tree.type(node) !== type)
-        throw bad(this.#name, `'${entry.name}' is a ${entry.type} in its table of contents, something else in the archive`)
+        throw bad(
+          this.#name,
+          `'${entry.name}' is a ${entry.type} in its table of contents, something else in the archive`,
+        )
       if (entry.type === 'reg' && tree.size(node) !== entry.size)
-        throw bad(this.#name, `'${entry.name}' has ${entry.size} bytes in its table of contents, ${tree.size(node)} in the archive`)
+        throw bad(
+          this.#name,
+          `'${entry.name}' has ${entry.size} bytes in its table of contents, ${tree.size(node)} in the archive`,
+        )
       named.add(node)
     }
     for (let node = 1; node < tree.rows; node++)
       if (tree.isNode(node) && tree.type(node) !== TYPE.DIR && !named.has(node))
-        throw bad(this.#name, `'${tree.path(node).toString()}' is in the archive, but not in its table of contents`)
+        throw bad(
+          this.#name,
+          `'${tree.path(node).toString()}' is in the archive, but not in its table of contents`,
+        )
   }
 }
 

@@ -55,7 +55,8 @@ async function fillFromFolder(options: CreateOptions, parts: FillParts, writers:
   const dropped = parts.layers.tree === undefined ? options.whiteoutSpec : 'none'
   const filler = new FolderFiller(new DirSource(options.source, dropped), options, parts, writers)
   const { tree } = filler
-  const readaheadSize = options.prefetchPolicy === 'none' ? await filler.alongWalk() : await filler.prefetchedFirst()
+  const readaheadSize =
+    options.prefetchPolicy === 'none' ? await filler.alongWalk() : await filler.prefetchedFirst()
   await filler.finish()
   return { tree, readaheadSize }
 }

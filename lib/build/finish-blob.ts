@@ -82,7 +82,8 @@ export async function finishBlob(
   const wantsSections = settings.toc || settings.inlineMeta
   let ci: BuiltBlob['ci'] = { compressor: 'none', offset: 0, compressedSize: 0, uncompressedSize: 0 }
   if (hasData) {
-    if (wantsSections && writer.foreign === undefined) await sections.endData(TOC_COMPRESSION.NONE, writer.uncompressedSize)
+    if (wantsSections && writer.foreign === undefined)
+      await sections.endData(TOC_COMPRESSION.NONE, writer.uncompressedSize)
     if (settings.version === 6) ci = await writeCi(sink, writer, chunks, settings, features, sections)
     if (settings.toc && settings.version === 6) {
       const digests = new Uint8Array(writer.rows.length * DIGEST_SIZE)
@@ -104,7 +105,10 @@ export async function finishBlob(
     ...(cipher === undefined ? {} : { cipher: { key: cipher.key, iv: cipher.iv } }),
   }
   const { foreign } = writer
-  let blob: BuiltBlob = foreign === undefined ? { ...base, compressedSize: sink.offset } : { ...base, id: foreign.id, compressedSize: foreign.size }
+  let blob: BuiltBlob =
+    foreign === undefined
+      ? { ...base, compressedSize: sink.offset }
+      : { ...base, id: foreign.id, compressedSize: foreign.size }
   if (bootstrap !== undefined) {
     const plain = bootstrap(hasData ? blob : undefined)
     const packed = settings.toc ? compressIfSmaller('zstd', plain) : { bytes: plain, compressed: false }
@@ -115,7 +119,8 @@ export async function finishBlob(
   }
   if (settings.toc && settings.version === 6) {
     const toc = await sections.finish()
-    if (bootstrap === undefined) blob = { ...blob, ...(foreign === undefined && { compressedSize: sink.offset }), toc }
+    if (bootstrap === undefined)
+      blob = { ...blob, ...(foreign === undefined && { compressedSize: sink.offset }), toc }
   }
   if (foreign !== undefined && bootstrap === undefined)
     blob = { ...blob, meta: { digest: Buffer.from(sink.digest(), 'hex'), size: sink.offset } }
@@ -155,7 +160,7 @@ async function writeCi(
   sections.note(TOC_NAME.BLOB_META_HEADER, TOC_COMPRESSION.NONE, header, sink.offset, header.length)
   await sink.write(seal(header))
   await settings.chunkInfo?.(table, header)
-  if (settings.toc || settings.inlineMeta) await sections.header(TOC_NAME.BLOB_META, stored.length + header.length)
+  if (settings.toc || settings.inlineMeta)
+    await sections.header(TOC_NAME.BLOB_META, stored.length + header.length)
   return ci
 }
-

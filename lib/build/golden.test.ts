@@ -29,7 +29,9 @@ interface Golden {
 }
 
 function golden(name: string): Golden {
-  const { blobs } = JSON.parse(readFileSync(join(FIXTURES, name, 'output.json'), 'utf8')) as { blobs: string[] }
+  const { blobs } = JSON.parse(readFileSync(join(FIXTURES, name, 'output.json'), 'utf8')) as {
+    blobs: string[]
+  }
   return {
     blobIds: blobs,
     blob: readFileSync(join(FIXTURES, name, 'blobs', blobs[0] ?? '')),
@@ -53,7 +55,9 @@ async function plain(path: string, seconds: boolean): Promise<Plain> {
     const inos = entries.map(({ ino }) => ino)
     blankXattrs(bytes, image.version, inos)
     if (seconds) blankNanoseconds(bytes, inos)
-    const xattrs = entries.map(({ path: name, ino }) => `${name.toString('latin1')}: ${xattrsOf(image, ino).join(', ')}`)
+    const xattrs = entries.map(
+      ({ path: name, ino }) => `${name.toString('latin1')}: ${xattrsOf(image, ino).join(', ')}`,
+    )
     return { bytes, xattrs, dataEnd: image.blobs[0]?.ci.offset ?? 0 }
   } finally {
     await image.close()
@@ -64,7 +68,8 @@ async function plain(path: string, seconds: boolean): Promise<Plain> {
 function difference(a: Buffer, b: Buffer): string {
   if (a.equals(b)) return 'none'
   for (let i = 0; i < Math.max(a.length, b.length); i++)
-    if (a[i] !== b[i]) return `at byte ${i}: ${a.subarray(i, i + 16).toString('hex')} instead of ${b.subarray(i, i + 16).toString('hex')}`
+    if (a[i] !== b[i])
+      return `at byte ${i}: ${a.subarray(i, i + 16).toString('hex')} instead of ${b.subarray(i, i + 16).toString('hex')}`
   return 'none'
 }
 
@@ -78,11 +83,20 @@ t.test('images of a folder', { skip: needsRoot }, async t => {
   const dir = tempDir(t)
   const tree = unpackTree(join(dir, 'tree'))
   asReferenceSees(tree)
-  for (const name of ['v5-lz4-blake3', 'v5-zstd-sha256', 'v6-zstd-blake3', 'v6-none', 'v6-lz4-64k', 'v6-batch'])
+  for (const name of [
+    'v5-lz4-blake3',
+    'v5-zstd-sha256',
+    'v6-zstd-blake3',
+    'v6-none',
+    'v6-lz4-64k',
+    'v6-batch',
+  ])
     await t.test(name, async t => {
       const out = join(dir, name)
       mkdirSync(out)
-      const how = readFileSync(join(FIXTURES, name, 'how'), 'utf8').trim().split(' ')
+      const how = readFileSync(join(FIXTURES, name, 'how'), 'utf8')
+        .trim()
+        .split(' ')
       const { code, stderr } = await runTool(...how, '-B', join(out, 'bootstrap'), '-D', out, tree)
       t.equal(code, 0, stderr)
       const { blobIds, blob, bootstrap } = golden(name)
@@ -100,7 +114,10 @@ t.test('images of a folder', { skip: needsRoot }, async t => {
     const { blob, bootstrap } = golden('v6-toc-inline')
     const [ours, theirs] = [await plain(out, false), await plain(bootstrap, false)]
     t.equal(ours.dataEnd, theirs.dataEnd)
-    t.ok(readFileSync(out).subarray(0, ours.dataEnd).equals(blob.subarray(0, theirs.dataEnd)), 'the same data')
+    t.ok(
+      readFileSync(out).subarray(0, ours.dataEnd).equals(blob.subarray(0, theirs.dataEnd)),
+      'the same data',
+    )
     await sameBootstrap(t, out, bootstrap)
   })
 })
@@ -114,10 +131,24 @@ t.test('layers: each of its archive, then merged', async t => {
     const id = blobs[0] ?? ''
     const made = join(dir, `${name}.boot`)
     const { code, stderr } = await runTool(
-      ...['create', '-t', 'targz-rafs', '--whiteout-spec', 'none', '-B', made, '-D', dir, join(layers, `${name}.tar.gz`)],
+      ...[
+        'create',
+        '-t',
+        'targz-rafs',
+        '--whiteout-spec',
+        'none',
+        '-B',
+        made,
+        '-D',
+        dir,
+        join(layers, `${name}.tar.gz`),
+      ],
     )
     t.equal(code, 0, stderr)
-    t.ok(readFileSync(join(dir, id)).equals(readFileSync(join(layers, 'blobs', id))), `${name}: the same blob`)
+    t.ok(
+      readFileSync(join(dir, id)).equals(readFileSync(join(layers, 'blobs', id))),
+      `${name}: the same blob`,
+    )
     await sameBootstrap(t, made, join(layers, 'boots', id), true)
     sources.push(join(layers, 'boots', id))
   }

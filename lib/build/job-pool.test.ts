@@ -10,7 +10,24 @@ import { RESULT_FLAG } from './slot.js'
 
 const CHUNK = 0x4000
 /** Around the borders of BLAKE3's blocks and chunks, SHA-256's blocks, CRC's stripes, and our chunks. */
-const SIZES = [1, 63, 64, 65, 1023, 1024, 1025, 2049, 5000, 12287, 12288, 12289, CHUNK - 1, CHUNK, CHUNK + 1, 100_000]
+const SIZES = [
+  1,
+  63,
+  64,
+  65,
+  1023,
+  1024,
+  1025,
+  2049,
+  5000,
+  12287,
+  12288,
+  12289,
+  CHUNK - 1,
+  CHUNK,
+  CHUNK + 1,
+  100_000,
+]
 
 /** Every other 256 bytes can be compressed. */
 function content(size: number): Uint8Array {
@@ -36,7 +53,11 @@ for (const compressor of ['none', 'lz4_block', 'zstd'] as const)
           const about = `${size} bytes, from ${from}`
           const digest = digester === 'blake3' ? blake3(plain) : createHash('sha256').update(plain).digest()
           const words = slot.words.subarray(slot.digestAt(chunk), slot.digestAt(chunk) + 8)
-          t.strictSame(Buffer.from(words.buffer, words.byteOffset, 32), Buffer.from(digest), `${about}: digest`)
+          t.strictSame(
+            Buffer.from(words.buffer, words.byteOffset, 32),
+            Buffer.from(digest),
+            `${about}: digest`,
+          )
           t.equal(slot.crc32(chunk), crc32c(Buffer.from(plain)), `${about}: CRC-32C`)
           t.equal(slot.plainSize(chunk), plain.length, about)
           const stored = slot.data.subarray(at, at + slot.storedSize(chunk))
@@ -45,9 +66,17 @@ for (const compressor of ['none', 'lz4_block', 'zstd'] as const)
           t.equal((flags & RESULT_FLAG.SMALL) !== 0, size < 1024, `${about}: left for a batch`)
           const unpacked = new Uint8Array(plain.length)
           if ((flags & RESULT_FLAG.COMPRESSED) === 0) unpacked.set(stored)
-          else decodeHere({ compressor, digester }, { compressed: true, encrypted: false, outputSize: plain.length }, [], stored, unpacked)
+          else
+            decodeHere(
+              { compressor, digester },
+              { compressed: true, encrypted: false, outputSize: plain.length },
+              [],
+              stored,
+              unpacked,
+            )
           t.ok(Buffer.from(plain).equals(unpacked), `${about}: stored bytes`)
-          if (compressor !== 'none' && size >= 1024 && plain.length > 100) t.ok(stored.length < plain.length, `${about}: smaller`)
+          if (compressor !== 'none' && size >= 1024 && plain.length > 100)
+            t.ok(stored.length < plain.length, `${about}: smaller`)
         }
       t.equal(slot.chunks, chunk)
       pool.close()

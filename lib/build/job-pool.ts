@@ -49,7 +49,11 @@ export class JobPool {
   constructor(settings: PoolSettings, threads = Math.max(1, Math.min(MAX_THREADS, availableParallelism()))) {
     const compressor = COMPRESSORS[settings.compressor]
     if (compressor === undefined)
-      throw new NydusError('BUILD_COMPRESSOR', 'EINVAL', `${settings.compressor} is read, not written: use zstd or lz4_block`)
+      throw new NydusError(
+        'BUILD_COMPRESSOR',
+        'EINVAL',
+        `${settings.compressor} is read, not written: use zstd or lz4_block`,
+      )
     this.depth = threads * 4
     this.partSize = Math.max(1, Math.floor(JOB_BYTES / settings.chunkSize)) * settings.chunkSize
     const limits: SlotLimits = {

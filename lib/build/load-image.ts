@@ -203,7 +203,7 @@ class Loader {
 /** NUL-joined names. */
 function splitNames(bytes: Buffer): Buffer[] {
   const out: Buffer[] = []
-  for (let at = 0; at < bytes.length; ) {
+  for (let at = 0; at < bytes.length;) {
     const end = bytes.indexOf(0, at)
     out.push(bytes.subarray(at, end < 0 ? bytes.length : end))
     at = end < 0 ? bytes.length : end + 1

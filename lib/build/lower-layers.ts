@@ -37,7 +37,9 @@ function checkKind(option: string, image: LoadedImage, wanted: Kind): void {
       'BUILD_MISMATCH',
       'EINVAL',
       `${option} ${image.path} has ${what} ${has}, this image ${want}: build ` +
-        (wanted.fixed === true && cure !== '--chunk-size' ? `the other with ${cure} ${want}` : `with ${cure} ${has}`),
+        (wanted.fixed === true && cure !== '--chunk-size'
+          ? `the other with ${cure} ${want}`
+          : `with ${cure} ${has}`),
     )
   if (image.version !== wanted.version)
     throw mismatch('RAFS version', image.version, wanted.version, '--fs-version')

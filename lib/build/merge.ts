@@ -174,7 +174,8 @@ export async function mergeImages(options: MergeOptions): Promise<Merged> {
       image.blobs.map(blob => (dict.has(blob.id) ? blob : renamed(blob, source, i, options))),
     )
   }
-  if (tree === undefined || last === undefined) throw new NydusError('CLI_USAGE', 'EINVAL', 'no source was given')
+  if (tree === undefined || last === undefined)
+    throw new NydusError('CLI_USAGE', 'EINVAL', 'no source was given')
 
   const order = orderOf(tree)
   const used = usedBlobs(tree, order, chunks, blobs)

@@ -56,6 +56,7 @@ export function* depthFirst(order: Order): Generator<number> {
   for (let node = stack.pop(); node !== undefined; node = stack.pop()) {
     yield node
     const first = order.childIndex[node] ?? 0
-    for (let i = (order.childCount[node] ?? 0) - 1; i >= 0; i--) stack.push(order.nodes[first - 1 + i] ?? NONE)
+    for (let i = (order.childCount[node] ?? 0) - 1; i >= 0; i--)
+      stack.push(order.nodes[first - 1 + i] ?? NONE)
   }
 }

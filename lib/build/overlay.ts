@@ -64,7 +64,10 @@ function isOpaque(name: Uint8Array, value: Uint8Array): boolean {
 function copyInode(lower: Tree, node: number, upper: Tree, from: number, spec: WhiteoutSpec): void {
   lower.setStat(node, upper.stat(from))
   const xattrs = upper.xattrs(from)
-  lower.setXattrs(node, spec === 'overlayfs' ? xattrs.filter(({ name, value }) => !isOpaque(name, value)) : xattrs)
+  lower.setXattrs(
+    node,
+    spec === 'overlayfs' ? xattrs.filter(({ name, value }) => !isOpaque(name, value)) : xattrs,
+  )
   if (upper.type(from) === TYPE.LNK) lower.setTarget(node, upper.target(from))
   if (upper.type(from) === TYPE.REG) lower.setChunks(node, upper.chunkStart(from), upper.chunkCount(from))
 }

@@ -46,7 +46,16 @@ function members(): Buffer {
 
 t.test('the index of a layer is byte for byte that of the reference builder', async t => {
   const dir = tempDir(t)
-  const ran = await runTool('create', '-t', 'targz-ref', '-B', join(dir, 'boot'), '-D', dir, join(BLOBS, LAYER))
+  const ran = await runTool(
+    'create',
+    '-t',
+    'targz-ref',
+    '-B',
+    join(dir, 'boot'),
+    '-D',
+    dir,
+    join(BLOBS, LAYER),
+  )
   t.equal(ran.code, 0, ran.stderr)
   t.match(ran.stderr, `data blobs: ["${LAYER}"]`)
   t.strictSame(readdirSync(dir).sort(), ['boot', META].sort())
@@ -104,7 +113,11 @@ t.test('a guest sees the layer, through the whole daemon', async t => {
       t.equal((await runTool('check', bootstrap)).code, 0, 'our check finds nothing wrong')
       // Windows are cut out of the stream anew when there is no cache to keep them.
       for (const workDir of i < 1 ? [join(dir, `${i}.cache`), undefined] : [join(dir, `${i}.cache`)]) {
-        await daemon.mount('/layer', bootstrap, { blobs: folder, digestValidate: true, ...(workDir && { workDir }) })
+        await daemon.mount('/layer', bootstrap, {
+          blobs: folder,
+          digestValidate: true,
+          ...(workDir && { workDir }),
+        })
         t.strictSame(await guestTree(fuse, '/layer'), manifest)
         await daemon.umount('/layer')
       }
@@ -148,7 +161,11 @@ t.test('layers by reference: each upon the one below, whatever that one is', asy
     const boot = join(dir, 'boot2')
     t.equal((await runTool('check', boot)).code, 0)
     await daemon.mount('/layers', boot, { blobs: dir, digestValidate: true, workDir: join(dir, 'cache') })
-    t.strictSame(await guestTree(fuse, '/layers'), expectedRecords(fixtureNamed('layers')), `${first}, ${then}`)
+    t.strictSame(
+      await guestTree(fuse, '/layers'),
+      expectedRecords(fixtureNamed('layers')),
+      `${first}, ${then}`,
+    )
     await daemon.umount('/layers')
   }
 })
@@ -171,9 +188,19 @@ t.test('a dictionary: chunks that it has are not looked for in the layer', async
   await daemon.umount('/layer')
 
   await create('-t', 'targz-rafs', '-B', join(dir, 'blake3'))
-  const refused = await create('-t', 'targz-ref', '--parent-bootstrap', join(dir, 'blake3'), '-B', join(dir, 'b'))
+  const refused = await create(
+    '-t',
+    'targz-ref',
+    '--parent-bootstrap',
+    join(dir, 'blake3'),
+    '-B',
+    join(dir, 'b'),
+  )
   t.equal(refused.code, 1)
-  t.match(refused.stderr, /has the digester blake3, this image sha256: build the other with --digester sha256/)
+  t.match(
+    refused.stderr,
+    /has the digester blake3, this image sha256: build the other with --digester sha256/,
+  )
 })
 
 t.test('tar.gz and tar.zst give the image that the tar gives', async t => {
@@ -181,7 +208,12 @@ t.test('tar.gz and tar.zst give the image that the tar gives', async t => {
   const ids: string[] = []
   // Two frames, the second without a content size or checksum in its head: what `cat a.zst b.zst` gives.
   const zstd = Buffer.concat([compress(tar.subarray(0, 1_000_000)), compress(tar.subarray(1_000_000))])
-  for (const [name, bytes] of Object.entries({ tar, 'tar.gz': targz, 'tar.zst': zstd, 'members.gz': members() })) {
+  for (const [name, bytes] of Object.entries({
+    tar,
+    'tar.gz': targz,
+    'tar.zst': zstd,
+    'members.gz': members(),
+  })) {
     writeFileSync(join(dir, name), bytes)
     const ran = await runTool('create', '-t', 'tar-rafs', '-B', join(dir, 'boot'), '-D', dir, join(dir, name))
     t.equal(ran.code, 0, ran.stderr)
@@ -213,12 +245,27 @@ t.test('what cannot be referred to is told in one sentence, and leaves nothing',
   const sparse = sparseTar(dir)
   const cases: readonly [what: string, types: string, bytes: Uint8Array, sentence: RegExp][] = [
     ['empty', 'targz-ref targz-rafs tar-tarfs', Buffer.alloc(0), /empty/],
-    ['cut in the gzip header', 'targz-ref targz-rafs', packed.subarray(0, 7), /truncated: it ends after 7 bytes/],
-    ['cut in the data', 'targz-ref targz-rafs', packed.subarray(0, 30_000), /truncated: it ends after 30000 bytes/],
+    [
+      'cut in the gzip header',
+      'targz-ref targz-rafs',
+      packed.subarray(0, 7),
+      /truncated: it ends after 7 bytes/,
+    ],
+    [
+      'cut in the data',
+      'targz-ref targz-rafs',
+      packed.subarray(0, 30_000),
+      /truncated: it ends after 30000 bytes/,
+    ],
     ['cut in the trailer', 'targz-ref targz-rafs', packed.subarray(0, -3), /truncated/],
     ['a wrong checksum', 'targz-ref targz-rafs', flipped, /damaged: incorrect (data|length) check/],
     ['garbage behind the end', 'targz-ref targz-rafs', garbage, /bytes that are no gzip data follow its end/],
-    ['garbage behind zeros', 'targz-ref', Buffer.concat([packed, Buffer.alloc(99), garbage]), /follow its end/],
+    [
+      'garbage behind zeros',
+      'targz-ref',
+      Buffer.concat([packed, Buffer.alloc(99), garbage]),
+      /follow its end/,
+    ],
     ['a tar cut short, packed', 'targz-ref targz-rafs', gzipSync(good.subarray(0, 40_000)), /truncated/],
     ['a tar cut short', 'targz-ref tar-tarfs', good.subarray(0, 40_000), /truncated/],
     ['no archive', 'targz-ref tar-tarfs', Buffer.alloc(4096, 'x'), /not a tar archive/],

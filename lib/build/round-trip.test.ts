@@ -41,7 +41,13 @@ interface Guest {
   readonly fuse: FuseClient
 }
 
-async function shows(t: Test, guest: Guest, folder: string, manifest: readonly ManifestRecord[], about: string): Promise<void> {
+async function shows(
+  t: Test,
+  guest: Guest,
+  folder: string,
+  manifest: readonly ManifestRecord[],
+  about: string,
+): Promise<void> {
   const boot = readdirSync(folder).includes('boot') ? 'boot' : (readdirSync(folder)[0] ?? '')
   await guest.daemon.mount('/image', join(folder, boot), { blobs: folder, digestValidate: true })
   t.strictSame(await guestTree(guest.fuse, '/image'), manifest, about)
@@ -82,7 +88,9 @@ t.test('layers: each upon the one below, and merged from blobs that hold their m
   const daemon = await startDaemon(t)
   const guest = { daemon, fuse: await connectGuest(t, daemon) }
   const manifest = expectedRecords(fixtureNamed('layers'))
-  const archives = ['l1', 'l2', 'l3'].map(name => join(projectRoot, 'vm-tests/fixtures/layers', `${name}.tar.gz`))
+  const archives = ['l1', 'l2', 'l3'].map(name =>
+    join(projectRoot, 'vm-tests/fixtures/layers', `${name}.tar.gz`),
+  )
   for (const version of ['5', '6']) {
     const out = join(dir, `upon-${version}`)
     mkdirSync(out)
@@ -99,8 +107,22 @@ t.test('layers: each upon the one below, and merged from blobs that hold their m
     const sources: string[] = []
     for (const archive of archives) {
       const before = new Set(readdirSync(merged))
-      await made(t, ['create', '-v', version, '-t', 'targz-rafs', '--blob-inline-meta', '-D', merged, archive])
-      sources.push(...readdirSync(merged).filter(name => !before.has(name)).map(name => join(merged, name)))
+      await made(t, [
+        'create',
+        '-v',
+        version,
+        '-t',
+        'targz-rafs',
+        '--blob-inline-meta',
+        '-D',
+        merged,
+        archive,
+      ])
+      sources.push(
+        ...readdirSync(merged)
+          .filter(name => !before.has(name))
+          .map(name => join(merged, name)),
+      )
     }
     await made(t, ['merge', '-B', join(merged, 'boot'), ...sources])
     await shows(t, guest, merged, manifest, `v${version}, merged`)

@@ -61,7 +61,14 @@ export class Sections {
   /** An entry for bytes at `offset` that are written already. */
   note(name: string, compression: number, plain: Uint8Array, offset: number, storedSize: number): void {
     const hash: Hash = createHash('sha256').update(plain)
-    this.#entries.push({ name, compression, digest: hash.digest(), offset, storedSize, uncompressedSize: plain.length })
+    this.#entries.push({
+      name,
+      compression,
+      digest: hash.digest(),
+      offset,
+      storedSize,
+      uncompressedSize: plain.length,
+    })
   }
 
   async header(name: string, size: number): Promise<void> {
@@ -96,5 +103,9 @@ export class Sections {
 }
 
 export function tocCompression(compressor: 'none' | 'lz4_block' | 'zstd' | 'gzip'): number {
-  return compressor === 'zstd' ? TOC_COMPRESSION.ZSTD : compressor === 'lz4_block' ? TOC_COMPRESSION.LZ4_BLOCK : TOC_COMPRESSION.NONE
+  return compressor === 'zstd'
+    ? TOC_COMPRESSION.ZSTD
+    : compressor === 'lz4_block'
+      ? TOC_COMPRESSION.LZ4_BLOCK
+      : TOC_COMPRESSION.NONE
 }

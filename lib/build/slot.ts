@@ -82,7 +82,11 @@ export class Slot {
   #folder: Uint8Array | undefined
   #folderAt = 0
 
-  constructor(index: number, limits: SlotLimits, memory: readonly [ArrayBuffer, ArrayBuffer, ArrayBuffer, ArrayBuffer]) {
+  constructor(
+    index: number,
+    limits: SlotLimits,
+    memory: readonly [ArrayBuffer, ArrayBuffer, ArrayBuffer, ArrayBuffer],
+  ) {
     this.index = index
     this.#limits = limits
     this.#table = new Float64Array(memory[0])
@@ -187,10 +191,14 @@ export class Slot {
     const name = this.#input.subarray(nameAt, nameAt + this.#number(part, 'nameLength'))
     const path = Buffer.concat([folder, Buffer.from('/'), name]).toString()
     if (error !== undefined)
-      return new NydusError('BUILD_SOURCE_UNREADABLE', 'EIO', `cannot read ${path}: ${error.message}`, { cause: error })
+      return new NydusError('BUILD_SOURCE_UNREADABLE', 'EIO', `cannot read ${path}: ${error.message}`, {
+        cause: error,
+      })
     const fileSize = this.#number(part, 'fileSize')
     const what =
-      foundSize === fileSize ? 'its modification time moved' : `it had ${fileSize} bytes, now it has ${foundSize}`
+      foundSize === fileSize
+        ? 'its modification time moved'
+        : `it had ${fileSize} bytes, now it has ${foundSize}`
     return new NydusError(
       'BUILD_SOURCE_CHANGED',
       'EIO',

@@ -6,7 +6,9 @@ import { explain, NydusError } from '../base/errors.js'
 const PIECE = 1 << 20
 
 function unreadable(path: string, error: unknown): NydusError {
-  return new NydusError('BUILD_SOURCE_UNREADABLE', 'EIO', `cannot read ${path}: ${explain(error)}`, { cause: error })
+  return new NydusError('BUILD_SOURCE_UNREADABLE', 'EIO', `cannot read ${path}: ${explain(error)}`, {
+    cause: error,
+  })
 }
 
 async function checkSource(path: string): Promise<void> {

@@ -4,7 +4,16 @@
  * of tar-source.ts.
  */
 import type { Bytes } from './byte-source.js'
-import { bad, isZeroBlock, parsePax, parseTarHeader, TAR_BLOCK, TAR_TYPE, untilNul, type PaxRecord } from './tar-header.js'
+import {
+  bad,
+  isZeroBlock,
+  parsePax,
+  parseTarHeader,
+  TAR_BLOCK,
+  TAR_TYPE,
+  untilNul,
+  type PaxRecord,
+} from './tar-header.js'
 import { inDataMap, oldSparseMap, paxSparse, type SparseMap } from './tar-sparse.js'
 import type { Xattr } from './tree.js'
 
@@ -71,9 +80,15 @@ class Content {
         this.#at += n
         continue
       }
-      const n = Math.min(want - done, (run as { offset: number; length: number }).length - (this.#at - dataAt))
+      const n = Math.min(
+        want - done,
+        (run as { offset: number; length: number }).length - (this.#at - dataAt),
+      )
       if (n > this.left || (await this.#source.fill(into.subarray(done, done + n))) !== n)
-        throw bad(this.#where, `the archive ends ${this.left} bytes before the end of this file: it is truncated`)
+        throw bad(
+          this.#where,
+          `the archive ends ${this.left} bytes before the end of this file: it is truncated`,
+        )
       this.left -= n
       done += n
       this.#at += n
@@ -84,7 +99,8 @@ class Content {
 
 function paxTime(value: Buffer, where: number): [seconds: number, ns: number] {
   const match = /^(-?)([0-9]{1,15})(?:\.([0-9]*))?$/.exec(value.toString('latin1'))
-  if (match === null) throw bad(where, `pax mtime is '${value.toString('latin1')}', a decimal number expected`)
+  if (match === null)
+    throw bad(where, `pax mtime is '${value.toString('latin1')}', a decimal number expected`)
   const ns = Number((match[3] ?? '').padEnd(9, '0').slice(0, 9))
   const seconds = Number(match[2])
   if (match[1] !== '-') return [seconds, ns]
@@ -114,7 +130,8 @@ export async function* readTar(source: Bytes): AsyncGenerator<TarEntry> {
       await source.drain()
       return
     }
-    if (got !== TAR_BLOCK) throw bad(where, `only ${got} of ${TAR_BLOCK} bytes are there: the archive is truncated`)
+    if (got !== TAR_BLOCK)
+      throw bad(where, `only ${got} of ${TAR_BLOCK} bytes are there: the archive is truncated`)
     const header = parseTarHeader(block, where)
     if (header.size < 0) throw bad(where, `size ${header.size} is negative`)
 
@@ -158,7 +175,8 @@ export async function* readTar(source: Bytes): AsyncGenerator<TarEntry> {
       if (header.type === TAR_TYPE.GNU_SPARSE || paxMap !== undefined) sparse = true
 
       const mtime = pax('mtime')
-      const [seconds, ns] = mtime === undefined || mtime.length === 0 ? [header.mtime, 0] : paxTime(mtime, where)
+      const [seconds, ns] =
+        mtime === undefined || mtime.length === 0 ? [header.mtime, 0] : paxTime(mtime, where)
       const path = paxMap?.name ?? pax('path') ?? longName ?? header.name
       const slash = header.type === TAR_TYPE.OLD_FILE && path.at(-1) === 0x2f
       const content = new Content(source, map, stored - taken, where)
@@ -176,7 +194,10 @@ export async function* readTar(source: Bytes): AsyncGenerator<TarEntry> {
         devminor: header.devminor,
         xattrs: records
           .filter(record => record.key.startsWith(XATTR_PREFIX))
-          .map(record => ({ name: Buffer.from(record.key.slice(XATTR_PREFIX.length), 'latin1'), value: record.value })),
+          .map(record => ({
+            name: Buffer.from(record.key.slice(XATTR_PREFIX.length), 'latin1'),
+            value: record.value,
+          })),
         headerOffset: where,
         dataOffset,
         sparse,

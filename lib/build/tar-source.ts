@@ -14,11 +14,23 @@ import { splitXattrName } from './v6-parts.js'
 /** Files that tools put into archives for themselves (blobs-and-cache.md §8). */
 const SKIPPED: ReadonlySet<string> = new Set([TOC_NAME, ...LANDMARKS])
 /** What a folder gets that no entry describes. */
-const MISSING_FOLDER: NodeStat = { mode: TYPE.DIR | 0o755, uid: 0, gid: 0, mtime: 0, mtimeNs: 0, size: 0, rdev: 0 }
+const MISSING_FOLDER: NodeStat = {
+  mode: TYPE.DIR | 0o755,
+  uid: 0,
+  gid: 0,
+  mtime: 0,
+  mtimeNs: 0,
+  size: 0,
+  rdev: 0,
+}
 const SLASH = 0x2f
 
 function entryError(entry: TarEntry, what: string): NydusError {
-  return new NydusError('TAR_ENTRY', 'EINVAL', `tar entry '${entry.path.toString()}' (header at byte ${entry.headerOffset}): ${what}`)
+  return new NydusError(
+    'TAR_ENTRY',
+    'EINVAL',
+    `tar entry '${entry.path.toString()}' (header at byte ${entry.headerOffset}): ${what}`,
+  )
 }
 
 /** Path components: leading slashes and `.` fall away; `..` is refused. */
@@ -65,7 +77,10 @@ function statOf(entry: TarEntry): NodeStat {
 function xattrsOf(entry: TarEntry): Xattr[] {
   return entry.xattrs.filter(xattr => {
     if (splitXattrName(xattr.name) !== undefined) return true
-    throw entryError(entry, `xattr '${Buffer.from(xattr.name).toString()}' is of a namespace that an image has no place for`)
+    throw entryError(
+      entry,
+      `xattr '${Buffer.from(xattr.name).toString()}' is of a namespace that an image has no place for`,
+    )
   })
 }
 
@@ -126,7 +141,8 @@ function addNode(tree: Tree, parent: number, name: Uint8Array, existing: number,
   else tree.setStat(node, stat)
   if (entry.type === TAR_TYPE.SYMLINK) {
     if (entry.linkname.length === 0) throw entryError(entry, 'a symbolic link without a target')
-    if (entry.linkname.length >= 4096) throw entryError(entry, `a link target of ${entry.linkname.length} bytes, 4095 are the limit`)
+    if (entry.linkname.length >= 4096)
+      throw entryError(entry, `a link target of ${entry.linkname.length} bytes, 4095 are the limit`)
     tree.setTarget(node, entry.linkname)
   }
   tree.setXattrs(node, xattrsOf(entry))
@@ -143,7 +159,8 @@ function addLink(tree: Tree, parent: number, name: Uint8Array, existing: number,
         `a hard link to '${entry.linkname.toString()}', which does not come earlier in this archive (in a layer: it lies below; convert the layers together)`,
       )
   }
-  if (tree.type(target) === TYPE.DIR) throw entryError(entry, `a hard link to '${entry.linkname.toString()}', which is a folder`)
+  if (tree.type(target) === TYPE.DIR)
+    throw entryError(entry, `a hard link to '${entry.linkname.toString()}', which is a folder`)
   if (existing !== NONE) {
     if (tree.inodeOf(existing) === tree.inodeOf(target)) return
     tree.remove(existing)

@@ -55,7 +55,10 @@ function checked(runs: readonly SparseRun[], size: number, where: number): Spars
   let end = 0
   for (const run of runs) {
     if (run.offset < end || run.length < 0 || run.offset + run.length > size)
-      throw bad(where, `sparse map: bytes ${run.offset}+${run.length} overlap or lie beyond the file's ${size}`)
+      throw bad(
+        where,
+        `sparse map: bytes ${run.offset}+${run.length} overlap or lie beyond the file's ${size}`,
+      )
     end = run.offset + run.length
   }
   return { size, runs: runs.filter(run => run.length > 0) }
@@ -66,7 +69,7 @@ export async function oldSparseMap(header: Uint8Array, source: Bytes, where: num
   const tail = GnuTail.read(header, TarHeader.at.prefix)
   const runs = entries(tail.map, where)
   const block = new Uint8Array(TAR_BLOCK)
-  for (let more = tail.isExtended !== 0; more; ) {
+  for (let more = tail.isExtended !== 0; more;) {
     if ((await source.fill(block)) !== TAR_BLOCK) throw bad(where, 'it ends inside a sparse map')
     const extension = SparseBlock.read(block)
     runs.push(...entries(extension.map, where))
@@ -79,7 +82,8 @@ export async function oldSparseMap(header: Uint8Array, source: Bytes, where: num
 function decimal(value: Uint8Array | undefined, what: string, where: number): number {
   const text = value === undefined ? '' : Buffer.from(value).toString('latin1')
   const n = Number(text)
-  if (!/^[0-9]+$/.test(text) || !Number.isSafeInteger(n)) throw bad(where, `${what} is '${text}', a number expected`)
+  if (!/^[0-9]+$/.test(text) || !Number.isSafeInteger(n))
+    throw bad(where, `${what} is '${text}', a number expected`)
   return n
 }
 
@@ -89,7 +93,8 @@ export type PaxSparse =
   | { readonly kind: 'in-data'; readonly name?: Buffer; readonly size: number }
 
 export function paxSparse(records: readonly PaxRecord[], where: number): PaxSparse | undefined {
-  const last = (key: string): Buffer | undefined => records.findLast(record => record.key === `GNU.sparse.${key}`)?.value
+  const last = (key: string): Buffer | undefined =>
+    records.findLast(record => record.key === `GNU.sparse.${key}`)?.value
   const name = last('name')
   const named = name === undefined ? {} : { name }
   if (last('major')?.toString() === '1')
@@ -100,13 +105,15 @@ export function paxSparse(records: readonly PaxRecord[], where: number): PaxSpar
   const list = last('map')
   if (list !== undefined) {
     if (list.length > 0)
-      for (const part of list.toString('latin1').split(',')) numbers.push(decimal(Buffer.from(part), 'GNU.sparse.map', where))
+      for (const part of list.toString('latin1').split(','))
+        numbers.push(decimal(Buffer.from(part), 'GNU.sparse.map', where))
   } else
     for (const record of records)
       if (record.key === 'GNU.sparse.offset' || record.key === 'GNU.sparse.numbytes')
         numbers.push(decimal(record.value, record.key, where))
   const runs: SparseRun[] = []
-  for (let i = 0; i + 1 < numbers.length; i += 2) runs.push({ offset: numbers[i] ?? 0, length: numbers[i + 1] ?? 0 })
+  for (let i = 0; i + 1 < numbers.length; i += 2)
+    runs.push({ offset: numbers[i] ?? 0, length: numbers[i + 1] ?? 0 })
   return { kind: 'map', ...named, map: checked(runs, decimal(size, 'GNU.sparse.size', where), where) }
 }
 
@@ -134,7 +141,7 @@ export async function inDataMap(source: Bytes, size: number, where: number): Pro
     }
   }
   const runs: SparseRun[] = []
-  for (let i = 1; i + 1 < numbers.length; i += 2) runs.push({ offset: numbers[i] ?? 0, length: numbers[i + 1] ?? 0 })
+  for (let i = 1; i + 1 < numbers.length; i += 2)
+    runs.push({ offset: numbers[i] ?? 0, length: numbers[i + 1] ?? 0 })
   return [checked(runs, size, where), taken]
 }
-

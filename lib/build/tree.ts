@@ -205,7 +205,11 @@ export class Tree {
   setXattrs(node: number, xattrs: readonly Xattr[]): void {
     const inode = this.inodeOf(node)
     if (xattrs.length === 0) this.#xattrs.delete(inode)
-    else this.#xattrs.set(inode, [...xattrs].sort((a, b) => Buffer.compare(a.name, b.name)))
+    else
+      this.#xattrs.set(
+        inode,
+        [...xattrs].sort((a, b) => Buffer.compare(a.name, b.name)),
+      )
   }
   xattrs(node: number): readonly Xattr[] {
     return this.#xattrs.get(this.inodeOf(node)) ?? NO_XATTRS
@@ -309,7 +313,7 @@ export class Tree {
   /** Makes the first living other name of a buried inode its new carrier. */
   #handOver(inode: number): void {
     let heir = NONE
-    for (let node = this.#nextLink.get(inode); node !== NONE; ) {
+    for (let node = this.#nextLink.get(inode); node !== NONE;) {
       const next = this.#nextLink.get(node)
       // A dead name leaves the list.
       if (this.#dead.get(node) === 0 && heir === NONE) {
@@ -342,7 +346,8 @@ export class Tree {
   /** The node's path from the root, as bytes: `/` for the root. */
   path(node: number): Buffer {
     const parts: Uint8Array[] = []
-    for (let at = node; at !== ROOT && at !== NONE; at = this.#parent.get(at)) parts.push(this.name(at), Buffer.from('/'))
+    for (let at = node; at !== ROOT && at !== NONE; at = this.#parent.get(at))
+      parts.push(this.name(at), Buffer.from('/'))
     return parts.length === 0 ? Buffer.from('/') : Buffer.concat(parts.reverse())
   }
 
@@ -351,7 +356,8 @@ export class Tree {
     while (size < this.#rows * 2) size *= 2
     this.#index = new Uint32Array(size)
     this.#indexed = 0
-    for (let node = 1; node < this.#rows; node++) if (this.#dead.get(node) === 0) this.#place(this.#index, node)
+    for (let node = 1; node < this.#rows; node++)
+      if (this.#dead.get(node) === 0) this.#place(this.#index, node)
     return this.#index
   }
 

@@ -54,7 +54,9 @@ export class DirNames {
   /** A byte of a child's name; -1 behind its end. */
   #byte(child: number, at: number): number {
     const node = this.#child(child)
-    return at < this.#tree.nameLength(node) ? (this.#tree.names.bytes[this.#tree.nameOffset(node) + at] as number) : -1
+    return at < this.#tree.nameLength(node)
+      ? (this.#tree.names.bytes[this.#tree.nameOffset(node) + at] as number)
+      : -1
   }
 
   #child(child: number): number {

@@ -60,7 +60,9 @@ export function placeInodes(image: BuiltImage): Places {
       inline[inode] = placed.inline ? 1 : 0
       at = placed.inode
     } else if (type === TYPE.REG)
-      at = placement.file(Math.ceil(head / INDEX_ALIGNMENT) * INDEX_ALIGNMENT + tree.chunkCount(node) * ChunkIndexV6.size)
+      at = placement.file(
+        Math.ceil(head / INDEX_ALIGNMENT) * INDEX_ALIGNMENT + tree.chunkCount(node) * ChunkIndexV6.size,
+      )
     else at = placement.special(head)
     nid[inode] = at / V6_NID_SIZE
   }
@@ -126,7 +128,11 @@ export class InodeWriter {
     view.setUint16(at + INODE.xattrIcount, xattrIcount(area), true)
     view.setUint16(at + INODE.mode, stat.mode, true)
     setU64(view, at + INODE.size, size)
-    view.setUint32(at + INODE.u, flat ? dataBlock : type === TYPE.REG ? this.#chunkFormat(node) : stat.rdev, true)
+    view.setUint32(
+      at + INODE.u,
+      flat ? dataBlock : type === TYPE.REG ? this.#chunkFormat(node) : stat.rdev,
+      true,
+    )
     view.setUint32(at + INODE.ino, order.firstName[inode] ?? 0, true)
     view.setUint32(at + INODE.uid, stat.uid, true)
     view.setUint32(at + INODE.gid, stat.gid, true)
@@ -141,7 +147,8 @@ export class InodeWriter {
       const tail = inline ? size % this.#block : 0
       if (size > tail) this.#out.set(bytes.subarray(0, size - tail), dataBlock * this.#block)
       if (tail > 0) this.#out.set(bytes.subarray(size - tail), behind)
-    } else if (type === TYPE.REG) this.#writeIndexes(node, Math.ceil(behind / INDEX_ALIGNMENT) * INDEX_ALIGNMENT)
+    } else if (type === TYPE.REG)
+      this.#writeIndexes(node, Math.ceil(behind / INDEX_ALIGNMENT) * INDEX_ALIGNMENT)
   }
 
   #folderLinks(folder: number): number {

@@ -1,11 +1,6 @@
 /** The xattr area of a v6 inode (rafs-v6.md §6.6). */
 import { NydusError } from '../base/errors.js'
-import {
-  V6_XATTR_ALIGNMENT,
-  V6_XATTR_PREFIX,
-  XattrEntryV6,
-  XattrHeaderV6,
-} from '../rafs/layout/v6.js'
+import { V6_XATTR_ALIGNMENT, V6_XATTR_PREFIX, XattrEntryV6, XattrHeaderV6 } from '../rafs/layout/v6.js'
 import type { Xattr } from './tree.js'
 
 function aligned(n: number): number {
@@ -17,7 +12,11 @@ export function splitXattrName(name: Uint8Array): { index: number; suffix: Uint8
   const bytes = Buffer.from(name)
   for (const [index, prefix] of Object.entries(V6_XATTR_PREFIX)) {
     const whole = !prefix.endsWith('.')
-    if (whole ? bytes.equals(Buffer.from(prefix)) : bytes.length > prefix.length && bytes.subarray(0, prefix.length).equals(Buffer.from(prefix)))
+    if (
+      whole
+        ? bytes.equals(Buffer.from(prefix))
+        : bytes.length > prefix.length && bytes.subarray(0, prefix.length).equals(Buffer.from(prefix))
+    )
       return { index: Number(index), suffix: bytes.subarray(prefix.length) }
   }
   return undefined
@@ -44,8 +43,16 @@ export function writeXattrs(out: Uint8Array, at: number, xattrs: readonly Xattr[
   for (const { name, value } of xattrs) {
     const split = splitXattrName(name)
     if (split === undefined)
-      throw new NydusError('BUILD_XATTR', 'EINVAL', `xattr ${Buffer.from(name).toString()}: RAFS has no place for this namespace`)
-    XattrEntryV6.write(out, { nameLength: split.suffix.length, nameIndex: split.index, valueSize: value.length }, entry)
+      throw new NydusError(
+        'BUILD_XATTR',
+        'EINVAL',
+        `xattr ${Buffer.from(name).toString()}: RAFS has no place for this namespace`,
+      )
+    XattrEntryV6.write(
+      out,
+      { nameLength: split.suffix.length, nameIndex: split.index, valueSize: value.length },
+      entry,
+    )
     out.set(split.suffix, entry + XattrEntryV6.size)
     out.set(value, entry + XattrEntryV6.size + split.suffix.length)
     entry += aligned(XattrEntryV6.size + split.suffix.length + value.length)

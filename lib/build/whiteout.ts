@@ -14,7 +14,11 @@ export const OVERLAY_OPAQUE = Buffer.from('trusted.overlay.opaque')
 export type Whiteout = { readonly kind: 'remove'; readonly name: Buffer } | { readonly kind: 'opaque' }
 
 /** What a name of a layer says of the layers below, if anything. */
-export function whiteoutOf(spec: WhiteoutSpec, name: Uint8Array, stat: Pick<NodeStat, 'mode' | 'rdev'>): Whiteout | undefined {
+export function whiteoutOf(
+  spec: WhiteoutSpec,
+  name: Uint8Array,
+  stat: Pick<NodeStat, 'mode' | 'rdev'>,
+): Whiteout | undefined {
   const bytes = Buffer.from(name)
   if (spec === 'oci') {
     if (bytes.equals(OPAQUE)) return { kind: 'opaque' }
@@ -26,7 +30,11 @@ export function whiteoutOf(spec: WhiteoutSpec, name: Uint8Array, stat: Pick<Node
   return undefined
 }
 
-export function isMarker(spec: WhiteoutSpec, name: Uint8Array, stat: Pick<NodeStat, 'mode' | 'rdev'>): boolean {
+export function isMarker(
+  spec: WhiteoutSpec,
+  name: Uint8Array,
+  stat: Pick<NodeStat, 'mode' | 'rdev'>,
+): boolean {
   // Nearly all names: without a copy of each.
   if (spec === 'none' || (spec === 'oci' && name[0] !== PREFIX[0])) return false
   return whiteoutOf(spec, name, stat) !== undefined

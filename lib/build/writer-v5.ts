@@ -141,7 +141,11 @@ export function writeV5(image: BuiltImage): Uint8Array {
     end += recordSize(tree, node)
   }
   if (end >= MAX_BOOTSTRAP)
-    throw new NydusError('BUILD_TOO_BIG', 'EFBIG', `the v5 bootstrap would have ${end} bytes, 4 GiB are the limit: use --fs-version 6`)
+    throw new NydusError(
+      'BUILD_TOO_BIG',
+      'EFBIG',
+      `the v5 bootstrap would have ${end} bytes, 4 GiB are the limit: use --fs-version 6`,
+    )
 
   const out = new Uint8Array(end)
   const view = new DataView(out.buffer)
@@ -224,7 +228,11 @@ function writeRecord(
   )
   view.setUint32(start + INODE.nlink, folder?.nlink ?? tree.nlink(node), true)
   view.setUint32(start + INODE.childIndex, folder === undefined ? 0 : (order.childIndex[node] ?? 0), true)
-  view.setUint32(start + INODE.childCount, folder === undefined ? chunkCount : (order.childCount[node] ?? 0), true)
+  view.setUint32(
+    start + INODE.childCount,
+    folder === undefined ? chunkCount : (order.childCount[node] ?? 0),
+    true,
+  )
   view.setUint16(start + INODE.nameSize, nameLength, true)
   view.setUint16(start + INODE.symlinkSize, targetLength, true)
   view.setUint32(start + INODE.rdev, isDevice ? stat.rdev : 0, true)

@@ -56,7 +56,11 @@ function frontOf(image: BuiltImage): Front {
 export function writeV6(image: BuiltImage): Uint8Array {
   const { tree, order, chunks, blobs } = image
   if (blobs.length > V6_MAX_BLOBS)
-    throw new NydusError('BUILD_TOO_MANY_BLOBS', 'EFBIG', `the image would have ${blobs.length} blobs, ${V6_MAX_BLOBS} are the limit`)
+    throw new NydusError(
+      'BUILD_TOO_MANY_BLOBS',
+      'EFBIG',
+      `the image would have ${blobs.length} blobs, ${V6_MAX_BLOBS} are the limit`,
+    )
   const block = blockSizeOf(image)
   const front = frontOf(image)
   const places = placeInodes(image)
@@ -147,7 +151,8 @@ function sortedByDigest(chunks: Chunks, rows: Uint32Array): Uint32Array {
   /** 32 bits of the digest, or as many as leave room for the place in an exact double. */
   const scale = 2 ** (Math.min(32, 53 - Math.log2(places)) - 32)
   const keys = new Float64Array(rows.length)
-  for (let i = 0; i < keys.length; i++) keys[i] = Math.floor(chunks.digestStart(rows[i] ?? 0) * scale) * places + i
+  for (let i = 0; i < keys.length; i++)
+    keys[i] = Math.floor(chunks.digestStart(rows[i] ?? 0) * scale) * places + i
   keys.sort()
   const sorted = new Uint32Array(rows.length)
   for (let i = 0; i < keys.length; i++) sorted[i] = rows[(keys[i] ?? 0) % places] ?? 0
@@ -172,7 +177,11 @@ function writeBlobs(image: BuiltImage, out: Uint8Array, blobTable: number, boots
     const mapped = (Math.ceil(position / MAPPED_ALIGNMENT) * MAPPED_ALIGNMENT) / block
     position = (mapped + blocks) * block
     const blobId = idBytes(blob)
-    DeviceSlotV6.write(out, { blobId, blocks, mappedBlkaddr: mapped }, V6_DEVICE_TABLE_OFFSET + i * DeviceSlotV6.size)
+    DeviceSlotV6.write(
+      out,
+      { blobId, blocks, mappedBlkaddr: mapped },
+      V6_DEVICE_TABLE_OFFSET + i * DeviceSlotV6.size,
+    )
     const metaSize = Buffer.alloc(16)
     metaSize.writeBigUInt64LE(BigInt(blob.meta?.size ?? 0))
     BlobEntryV6.write(

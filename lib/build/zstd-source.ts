@@ -23,6 +23,9 @@ async function decoder(): Promise<Decoder> {
   return state
 }
 
-export async function openZstd(name: string, pieces: AsyncIterable<Uint8Array>): Promise<DecodedSource<Decoder>> {
+export async function openZstd(
+  name: string,
+  pieces: AsyncIterable<Uint8Array>,
+): Promise<DecodedSource<Decoder>> {
   return new DecodedSource(name, pieces, await decoder())
 }

@@ -31,7 +31,12 @@ interface Options {
   readonly footer?: (offset: number) => number
 }
 
-const TYPES = { dir: TAR_TYPE.DIR, symlink: TAR_TYPE.SYMLINK, hardlink: TAR_TYPE.LINK, char: TAR_TYPE.CHR } as const
+const TYPES = {
+  dir: TAR_TYPE.DIR,
+  symlink: TAR_TYPE.SYMLINK,
+  hardlink: TAR_TYPE.LINK,
+  char: TAR_TYPE.CHR,
+} as const
 
 /** What every entry has. */
 export const OWNER = { uid: 1000, gid: 1001, mtime: 1_600_000_000 }
@@ -53,7 +58,24 @@ function tocDigest(bytes: Uint8Array): string {
 /** An empty member whose extra field SG tells where the table's member starts. */
 function footer(offset: number): Buffer {
   const field = Buffer.from(`${offset.toString(16).padStart(16, '0')}STARGZ`)
-  const head = Buffer.from([0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, field.length + 4, 0, 0x53, 0x47, field.length, 0])
+  const head = Buffer.from([
+    0x1f,
+    0x8b,
+    8,
+    4,
+    0,
+    0,
+    0,
+    0,
+    0,
+    0xff,
+    field.length + 4,
+    0,
+    0x53,
+    0x47,
+    field.length,
+    0,
+  ])
   return Buffer.concat([head, field, Buffer.from([1, 0, 0, 0xff, 0xff]), Buffer.alloc(8)])
 }
 
@@ -91,7 +113,10 @@ export async function makeStargz(files: readonly StargzFile[], options: Options 
       size: content?.length ?? 0,
       ...(target !== undefined && { linkname: Buffer.from(target) }),
       ...(type === 'char' && { devmajor: 1, devminor: 3 }),
-      xattrs: Object.entries(xattrs).map(([key, value]) => ({ name: Buffer.from(key), value: Buffer.from(value) })),
+      xattrs: Object.entries(xattrs).map(([key, value]) => ({
+        name: Buffer.from(key),
+        value: Buffer.from(value),
+      })),
     }
     await tar.member(header)
     const entry: TocEntry = {

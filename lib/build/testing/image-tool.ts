@@ -57,7 +57,8 @@ export function startTool(
   const [command = imageTool, ...args] = [...(options.wrapper ?? []), imageTool, ...argv]
   const child = spawn(command, args, {
     stdio: ['pipe', 'pipe', 'pipe'],
-    ...(options.cwd === undefined ? {} : { cwd: options.cwd }) })
+    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+  })
   let stdout = ''
   let stderr = ''
   child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text))

@@ -1,5 +1,13 @@
 /** What tests want to know of an image in memory. */
-import { InodeV5, SuperblockV5, V5_ALIGNMENT, V5_INODE_FLAG, V5_SLOT_SHIFT, V5_SLOT_SIZE, XattrAreaV5 } from '../../rafs/layout/v5.js'
+import {
+  InodeV5,
+  SuperblockV5,
+  V5_ALIGNMENT,
+  V5_INODE_FLAG,
+  V5_SLOT_SHIFT,
+  V5_SLOT_SIZE,
+  XattrAreaV5,
+} from '../../rafs/layout/v5.js'
 import {
   InodeExtendedV6,
   SuperblockV6,

@@ -22,7 +22,8 @@ const SOCKET_NS = '035405360'
 const fixturesFolder = join(projectRoot, 'vm-tests/fixtures')
 
 /** Devices, owners and trusted xattrs can only be made by root. */
-export const needsRoot = process.getuid?.() === 0 ? false : 'only root can make the tree that this test builds from'
+export const needsRoot =
+  process.getuid?.() === 0 ? false : 'only root can make the tree that this test builds from'
 
 function command(name: string, args: readonly string[], input?: Uint8Array): void {
   const { status, stderr } = spawnSync(name, args, { input })
