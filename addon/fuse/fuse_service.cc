@@ -33,6 +33,8 @@ bool FuseService::completeDeferred(uint64_t ticket,
       status = -EIO;
     }
   }
+  // Alone: while chunks are fetched, other threads have more use for a
+  // processor.
   if (!queue.write(request->index, status, body.pieces())) {
     counters_.readErrors.add();
   }

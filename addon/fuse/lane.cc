@@ -111,7 +111,8 @@ uint64_t Lane::answer(size_t slot, bool answered) {
   Effect effect;
   body_.clear();
   int32_t error = answered ? buildBody(slot, effect) : -EIO;
-  if (!open.queue->write(open.index, error, body_.pieces())) {
+  if (!open.queue->write(open.index, error, body_.pieces(),
+                         &service_.assistant())) {
     service_.counters().readErrors.add();
     error = -EIO;
   }

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <span>
 
+#include "base/assistant.h"
 #include "fuse/slot.h"
 
 namespace nydus {
@@ -77,11 +78,13 @@ class RequestQueue {
                           std::span<std::byte> to) = 0;
   // Puts a reply into the buffers of a claimed request: `error` 0 and a body,
   // or a negative errno. False: the body could not be had completely, or does
-  // not fit; an EIO reply was put in its place. Never throws, may block on
-  // page faults only.
+  // not fit; an EIO reply was put in its place. A large body is copied together
+  // with `assistant`, if there is one. Never throws, may block on page faults
+  // only.
   virtual bool write(uint32_t index,
                      int32_t error,
-                     std::span<const Piece> body) = 0;
+                     std::span<const Piece> body,
+                     Assistant* assistant = nullptr) = 0;
   // Hands claimed requests back, in this order, and tells the requester once
   // if it wants to be told. One that was not written goes back without a
   // reply.

@@ -97,7 +97,8 @@ class Requests final : public RequestQueue {
   }
   bool write(uint32_t index,
              int32_t error,
-             std::span<const Piece> body) override {
+             std::span<const Piece> body,
+             Assistant* /*assistant*/) override {
     One& one = at(index);
     demand(one.state == State::kClaimed && !one.written,
            "only who claimed it answers, once");

@@ -33,7 +33,6 @@ QueueRun::QueueRun(Key, const QueueSetup& setup, const RingMemory& ring)
       eventIndex_(setup.eventIndex),
       counters_(*setup.counters),
       owner_(*setup.owner),
-      assistant_(setup.assistant),
       ring_(ring),
       memory_(setup.memory),
       walker_(setup.indirect),
@@ -205,7 +204,8 @@ uint64_t QueueRun::claim(std::span<const uint32_t> indices) {
 
 bool QueueRun::write(uint32_t index,
                      int32_t error,
-                     std::span<const Piece> body) {
+                     std::span<const Piece> body,
+                     Assistant* assistant) {
   Pending& pending = pending_[index];
   const Chain& chain = pending.chain;
   if (chain.writable < kOutHeaderSize)
@@ -216,7 +216,7 @@ bool QueueRun::write(uint32_t index,
       length += piece.length;
     if (length <= chain.writable) {
       pending.written =
-          writeReply(chain.writeSpans(), pending.unique, body, assistant_);
+          writeReply(chain.writeSpans(), pending.unique, body, assistant);
       if (pending.written != 0)
         return true;
     }

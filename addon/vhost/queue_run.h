@@ -18,7 +18,6 @@
 #include <string>
 #include <vector>
 
-#include "base/assistant.h"
 #include "base/counter.h"
 #include "fuse/transport.h"
 #include "mem/dirty_log.h"
@@ -70,8 +69,6 @@ struct QueueSetup {
   std::shared_ptr<InflightArea> inflight;
   QueueCounters* counters = nullptr;
   QueueOwner* owner = nullptr;
-  // Null: replies are copied by the thread that answers.
-  Assistant* assistant = nullptr;
 };
 
 class QueueRun final : public RequestQueue {
@@ -98,7 +95,8 @@ class QueueRun final : public RequestQueue {
   uint64_t claim(std::span<const uint32_t> indices) override;
   bool write(uint32_t index,
              int32_t error,
-             std::span<const Piece> body) override;
+             std::span<const Piece> body,
+             Assistant* assistant = nullptr) override;
   void finish(std::span<const uint32_t> indices) override;
   void finishSome(std::span<const uint32_t> indices) override;
   void finishBatch(std::span<const uint32_t> indices) override;
@@ -165,7 +163,6 @@ class QueueRun final : public RequestQueue {
   bool resumed_ = false;
   QueueCounters& counters_;
   QueueOwner& owner_;
-  Assistant* const assistant_;
 
   mutable std::mutex lock_;
   std::condition_variable idle_;

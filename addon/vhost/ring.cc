@@ -135,7 +135,6 @@ Status Ring::startIfComplete(const RingContext& context) {
   setup.inflight = context.inflight;
   setup.counters = &place_.counters;
   setup.owner = &place_.owner;
-  setup.assistant = &place_.service.assistant();
   auto run = QueueRun::start(setup);
   if (!run)
     return run.failure();
