@@ -65,6 +65,7 @@ void Lane::finishBatch(uint32_t completed) {
     finishRun(begin, end, completed);
     begin = end;
   }
+  handOver();
   batch_ = 0;
   body_.releaseFiles();
 }
@@ -93,16 +94,37 @@ void Lane::finishRun(size_t begin, size_t end, uint32_t completed) {
       continue;
     const uint64_t bytes = answer(slots[i], slots[i] < completed);
     indices[written++] = open_[slots[i]].index;
-    const auto done = std::span(indices).first(written);
+    written_++;
+    const bool now = written_ >= publishEvery() || bytes >= kLargeReply;
     if (--left == 0) {
-      settleLookups();
-      queue.finishBatch(done);
-    } else if (written == kPublishEvery || bytes >= kLargeReply) {
-      settleLookups();
-      queue.finishSome(done);
+      Ended& ended = ended_[endedCount_++];
+      ended.queue = &queue;
+      std::copy_n(indices.begin(), written, ended.indices.begin());
+      ended.count = written;
+      if (now)
+        handOver();
+    } else if (now) {
+      handOver();
+      queue.finishSome(std::span(indices).first(written));
       written = 0;
     }
   }
+}
+
+// With more queues, more interrupts would come to the same number of replies.
+size_t Lane::publishEvery() const noexcept {
+  return queues_.size() > 2 ? kBatch : kPublishEvery;
+}
+
+// Gives back what is written.
+void Lane::handOver() {
+  settleLookups();
+  for (size_t i = 0; i < endedCount_; i++) {
+    const Ended& ended = ended_[i];
+    ended.queue->finishBatch(std::span(ended.indices).first(ended.count));
+  }
+  endedCount_ = 0;
+  written_ = 0;
 }
 
 // Returns the bytes of the reply.

@@ -62,8 +62,17 @@ class Lane {
     uint64_t count = 0;
   };
 
+  // Replies of one queue that are written, the last ones of it in this batch.
+  struct Ended {
+    RequestQueue* queue = nullptr;
+    std::array<uint32_t, kBatch> indices;
+    size_t count = 0;
+  };
+
   void finishBatch(uint32_t completed);
   void finishRun(size_t begin, size_t end, uint32_t completed);
+  void handOver();
+  [[nodiscard]] size_t publishEvery() const noexcept;
   uint64_t answer(size_t slot, bool answered);
   void count(Session::Epoch epoch, const Effect& effect);
   void settleLookups();
@@ -104,6 +113,10 @@ class Lane {
   // The batch that was completed last had deferred requests.
   bool deferred_ = false;
   Lookups lookups_;
+  // Told of together: with several queues, each has few replies in a batch.
+  std::array<Ended, kBatch> ended_;
+  size_t endedCount_ = 0;
+  size_t written_ = 0;
   std::array<Open, kBatch> open_;
   std::array<Taken, kBatch> taken_;
 };

@@ -82,7 +82,7 @@ class FileRef {
 
 class FileRegistry {
  public:
-  static constexpr size_t kResidentBytes = size_t{48} << 20;
+  static constexpr size_t kResidentBytes = size_t{40} << 20;
 
   // Pages of all files together that are mapped at a time, at most.
   explicit FileRegistry(size_t residentBytes = kResidentBytes)
