@@ -121,7 +121,8 @@ void Lane::handOver() {
   settleLookups();
   for (size_t i = 0; i < endedCount_; i++) {
     const Ended& ended = ended_[i];
-    ended.queue->finishBatch(std::span(ended.indices).first(ended.count));
+    ended.queue->finishBatch(std::span(ended.indices).first(ended.count),
+                             queues_.size());
   }
   endedCount_ = 0;
   written_ = 0;

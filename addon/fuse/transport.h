@@ -96,8 +96,9 @@ class RequestQueue {
   }
   // The same, but the caller then takes requests again, or waits for some
   // (beginPoll, arm): the requester may be told then. With nothing: all that
-  // was taken goes back later.
-  virtual void finishBatch(std::span<const uint32_t> indices) {
+  // was taken goes back later. `queues`: how many the caller takes from.
+  virtual void finishBatch(std::span<const uint32_t> indices,
+                           [[maybe_unused]] size_t queues = 1) {
     finish(indices);
   }
 };

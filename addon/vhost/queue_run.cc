@@ -14,8 +14,8 @@ namespace {
 // What it takes a guest to wake up on another processor (measured: 10 to 50;
 // docs/performance.md).
 constexpr uint64_t kWakeUpNs = 20'000;
-// So many requests of a guest keep a lane busy for as long: it need not hear of
-// each batch before the lane has nothing to do.
+// So many requests of a guest, in all queues of a lane, keep that busy for as
+// long: it need not hear of each batch before the lane has nothing to do.
 constexpr uint16_t kBacklog = 3 * kBatch;
 
 }  // namespace
@@ -244,13 +244,13 @@ void QueueRun::finishSome(std::span<const uint32_t> indices) {
 
 // Much is waiting, so that the next batches are as good to tell of: the guest
 // hears of this one with them.
-void QueueRun::finishBatch(std::span<const uint32_t> indices) {
+void QueueRun::finishBatch(std::span<const uint32_t> indices, size_t queues) {
   const std::lock_guard lock(lock_);
   if (!indices.empty()) {
     publish(indices);
     owed_ = true;
   }
-  const bool busy = mayTake() && waiting() >= kBacklog;
+  const bool busy = mayTake() && waiting() * queues >= kBacklog;
   if (!busy || nowNs() - toldAt_ >= kWakeUpNs)
     settle();
 }

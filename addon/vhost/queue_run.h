@@ -99,7 +99,8 @@ class QueueRun final : public RequestQueue {
              Assistant* assistant = nullptr) override;
   void finish(std::span<const uint32_t> indices) override;
   void finishSome(std::span<const uint32_t> indices) override;
-  void finishBatch(std::span<const uint32_t> indices) override;
+  void finishBatch(std::span<const uint32_t> indices,
+                   size_t queues = 1) override;
 
   // Control thread.
   void setEnabled(bool enabled);
