@@ -4,7 +4,7 @@
  *     MountTable ── broadcast ── port ── lane
  *     ColdReads  ── deferred  ── port ── lane
  */
-import { MessageChannel, Worker, type MessagePort } from 'node:worker_threads'
+import { MessageChannel, receiveMessageOnPort, Worker, type MessagePort } from 'node:worker_threads'
 import { explain, NydusError } from '../base/errors.js'
 import { silentLog, type Log } from '../base/log.js'
 import type { Device } from '../native.js'
@@ -204,6 +204,7 @@ export class Lanes<Change extends Versioned> {
   }
 
   #onEnd(state: LaneState, code: number): void {
+    this.#hearOut(state)
     state.port.close()
     state.ended = true
     if (this.#stopping) return this.#checkEnded()
@@ -216,6 +217,15 @@ export class Lanes<Change extends Versioned> {
     state.restart = setTimeout(() => {
       this.#lanes[lane] = this.#spawn(lane, deaths, state.failure)
     }, pause)
+  }
+
+  /** What a lane said before its end may still lie in the port: cold reads that nobody else knows of. */
+  #hearOut(state: LaneState): void {
+    for (;;) {
+      const received: { message: LaneReport } | undefined = receiveMessageOnPort(state.port)
+      if (received === undefined) return
+      this.#onReport(state, received.message)
+    }
   }
 
   #checkEnded(): void {
