@@ -10,7 +10,7 @@ namespace nydus {
 namespace {
 
 // Looks between two readings of the clock.
-constexpr int kLooks = 32;
+constexpr int kLooks = 8;
 // A reading of the clock that is so much later than the one before means that
 // another thread ran on this processor.
 constexpr uint64_t kPreempted = 200'000;
@@ -51,8 +51,7 @@ bool Lane::poll(uint64_t start, uint64_t budget) {
       for (const LanePort::Entry& entry : queues_) {
         found = found || entry.queue->pollReady();
       }
-      if (i % 4 == 3)
-        pauseSpinning();
+      pauseSpinning();
     }
     if (interrupted())
       break;
