@@ -88,25 +88,19 @@ void Lane::finishRun(size_t begin, size_t end, uint32_t completed) {
   size_t left = static_cast<size_t>(std::popcount(mine));
   if (left == 0)
     queue.finishBatch({});
-  size_t written = 0;
+  size_t from = doneCount_;
   for (size_t i = 0; left > 0; i++) {
     if ((mine >> i & 1) == 0)
       continue;
     const uint64_t bytes = answer(slots[i], slots[i] < completed);
-    indices[written++] = open_[slots[i]].index;
-    written_++;
-    const bool now = written_ >= publishEvery() || bytes >= kLargeReply;
-    if (--left == 0) {
-      Ended& ended = ended_[endedCount_++];
-      ended.queue = &queue;
-      std::copy_n(indices.begin(), written, ended.indices.begin());
-      ended.count = written;
-      if (now)
-        handOver();
-    } else if (now) {
+    done_[doneCount_++] = open_[slots[i]].index;
+    const bool last = --left == 0;
+    const bool now = doneCount_ >= publishEvery() || bytes >= kLargeReply;
+    if (last || now)
+      written_[writtenCount_++] = {&queue, from, doneCount_, last};
+    if (now) {
       handOver();
-      queue.finishSome(std::span(indices).first(written));
-      written = 0;
+      from = 0;
     }
   }
 }
@@ -119,13 +113,17 @@ size_t Lane::publishEvery() const noexcept {
 // Gives back what is written.
 void Lane::handOver() {
   settleLookups();
-  for (size_t i = 0; i < endedCount_; i++) {
-    const Ended& ended = ended_[i];
-    ended.queue->finishBatch(std::span(ended.indices).first(ended.count),
-                             queues_.size());
+  for (const Written& written : std::span(written_).first(writtenCount_)) {
+    const auto done =
+        std::span(done_).subspan(written.begin, written.end - written.begin);
+    if (written.last) {
+      written.queue->finishBatch(done, queues_.size());
+    } else {
+      written.queue->finishSome(done);
+    }
   }
-  endedCount_ = 0;
-  written_ = 0;
+  writtenCount_ = 0;
+  doneCount_ = 0;
 }
 
 // Returns the bytes of the reply.

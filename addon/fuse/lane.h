@@ -62,11 +62,14 @@ class Lane {
     uint64_t count = 0;
   };
 
-  // Replies of one queue that are written, the last ones of it in this batch.
-  struct Ended {
+  // Replies of one queue that are written and not handed over: a range of
+  // done_.
+  struct Written {
     RequestQueue* queue = nullptr;
-    std::array<uint32_t, kBatch> indices;
-    size_t count = 0;
+    size_t begin = 0;
+    size_t end = 0;
+    // Those of it that come last in this batch.
+    bool last = false;
   };
 
   void finishBatch(uint32_t completed);
@@ -114,9 +117,10 @@ class Lane {
   bool deferred_ = false;
   Lookups lookups_;
   // Told of together: with several queues, each has few replies in a batch.
-  std::array<Ended, kBatch> ended_;
-  size_t endedCount_ = 0;
-  size_t written_ = 0;
+  std::array<Written, kBatch> written_;
+  size_t writtenCount_ = 0;
+  std::array<uint32_t, kBatch> done_;
+  size_t doneCount_ = 0;
   std::array<Open, kBatch> open_;
   std::array<Taken, kBatch> taken_;
 };
