@@ -1,4 +1,4 @@
-import { MessageChannel, receiveMessageOnPort } from 'node:worker_threads'
+import { MessageChannel } from 'node:worker_threads'
 import t from 'tap'
 import type { MountChange } from '../vfs/changes.js'
 import { MemoryFs, type MemoryImage } from '../vfs/testing/memory-fs.js'
@@ -7,7 +7,7 @@ import { OP } from './abi.js'
 import { newCounters, stripeOf } from './counters.js'
 import { coldReads } from './deferrals.js'
 import { Lane } from './lane.js'
-import type { LaneReport } from './lane-messages.js'
+import { received, type LaneReport } from './lane-messages.js'
 import { FakeRing, type Request } from './testing/fake-ring.js'
 
 const SLOT_1 = 2 ** 37
@@ -38,9 +38,7 @@ function play(
   let expected = 0
   const turn = (completed: number): number => {
     t.equal(completed, expected, 'completes exactly what it was given')
-    const reports: LaneReport[] = []
-    for (let got = receiveMessageOnPort(port1); got !== undefined; got = receiveMessageOnPort(port1))
-      reports.push(got.message as LaneReport)
+    const reports = [...received<LaneReport>(port1)]
     const next = turns.shift()?.(reports, ring, change => port1.postMessage(change)) ?? 'end'
     expected = next === 'mail' || next === 'end' ? 0 : next.length
     if (next === 'end') return -1

@@ -1,7 +1,16 @@
 /**
  * What a lane and the yard tell each other, besides requests.
  */
-import type { MessagePort } from 'node:worker_threads'
+import { receiveMessageOnPort, type MessagePort } from 'node:worker_threads'
+
+/** What lies in a port, without waiting for the event loop: the other end may be gone by then, or there is none. */
+export function* received<Message>(port: MessagePort): Generator<Message> {
+  for (;;) {
+    const next: { message: Message } | undefined = receiveMessageOnPort(port)
+    if (next === undefined) return
+    yield next.message
+  }
+}
 
 /** A change of the mounts; lib/vfs/changes.ts says what is in it. */
 export interface Versioned {

@@ -7,12 +7,17 @@
  * It runs until the device stops and never returns to the event loop, so what the yard has to say comes through a
  * port that is read synchronously. It knows mounts only as `LaneTree`.
  */
-import { receiveMessageOnPort } from 'node:worker_threads'
 import { explain, NydusError } from '../base/errors.js'
 import type { LaneRing } from '../native.js'
 import type { Nodes } from '../vfs/filesystem.js'
 import { Deferrals } from './deferrals.js'
-import type { LaneData, LaneFailure, LaneReport, Versioned } from './lane-messages.js'
+import {
+  received,
+  type LaneData,
+  type LaneFailure,
+  type LaneReport,
+  type Versioned,
+} from './lane-messages.js'
 import type { RingMemory } from './ring-memory.js'
 import { Server } from './server.js'
 
@@ -65,11 +70,7 @@ export class Lane<Change extends Versioned> {
   }
 
   #readMailbox(): void {
-    for (;;) {
-      const received: { message: Change } | undefined = receiveMessageOnPort(this.#port)
-      if (received === undefined) return
-      this.#apply(received.message)
-    }
+    for (const change of received<Change>(this.#port)) this.#apply(change)
   }
 
   #apply(change: Change): void {

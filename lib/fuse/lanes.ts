@@ -4,14 +4,20 @@
  *     MountTable ── broadcast ── port ── lane
  *     ColdReads  ── deferred  ── port ── lane
  */
-import { MessageChannel, receiveMessageOnPort, Worker, type MessagePort } from 'node:worker_threads'
+import { MessageChannel, Worker, type MessagePort } from 'node:worker_threads'
 import { explain, NydusError } from '../base/errors.js'
 import { silentLog, type Log } from '../base/log.js'
 import type { Device } from '../native.js'
 import type { ColdRead } from '../vfs/filesystem.js'
 import { newCounters } from './counters.js'
 import { coldReads } from './deferrals.js'
-import type { LaneData, LaneFailure, LaneReport, Versioned } from './lane-messages.js'
+import {
+  received,
+  type LaneData,
+  type LaneFailure,
+  type LaneReport,
+  type Versioned,
+} from './lane-messages.js'
 import { RING_SIZE } from './ring.js'
 
 export interface LanesOptions<Change extends Versioned> {
@@ -204,7 +210,8 @@ export class Lanes<Change extends Versioned> {
   }
 
   #onEnd(state: LaneState, code: number): void {
-    this.#hearOut(state)
+    // What it said before its end may still lie in the port: cold reads that nobody else knows of.
+    for (const report of received<LaneReport>(state.port)) this.#onReport(state, report)
     state.port.close()
     state.ended = true
     if (this.#stopping) return this.#checkEnded()
@@ -217,15 +224,6 @@ export class Lanes<Change extends Versioned> {
     state.restart = setTimeout(() => {
       this.#lanes[lane] = this.#spawn(lane, deaths, state.failure)
     }, pause)
-  }
-
-  /** What a lane said before its end may still lie in the port: cold reads that nobody else knows of. */
-  #hearOut(state: LaneState): void {
-    for (;;) {
-      const received: { message: LaneReport } | undefined = receiveMessageOnPort(state.port)
-      if (received === undefined) return
-      this.#onReport(state, received.message)
-    }
   }
 
   #checkEnded(): void {
