@@ -12,7 +12,7 @@ import { LANDMARKS, parseStargzToc, STARGZ_TYPE, stargzPath, type StargzEntry } 
 import { referenceKind, writeReference, type RefOptions } from './write-ref.js'
 import { LowerLayers } from './lower-layers.js'
 import { RefWriter } from './ref-writer.js'
-import { NONE, ROOT, Tree, TYPE, type NodeStat } from './tree.js'
+import { MISSING_FOLDER, NONE, ROOT, Tree, TYPE, type NodeStat } from './tree.js'
 
 export interface TocOptions extends RefOptions {
   /** sha256 and bytes of the layer. */
@@ -22,15 +22,6 @@ export interface TocOptions extends RefOptions {
 
 const PERMISSIONS = 0o7777
 const NAME_MAX = 255
-const MISSING_FOLDER: NodeStat = {
-  mode: TYPE.DIR | 0o755,
-  uid: 0,
-  gid: 0,
-  mtime: 0,
-  mtimeNs: 0,
-  size: 0,
-  rdev: 0,
-}
 
 /** Go writes set-id and sticky bits of a tar header as tar has them. */
 function statOf(entry: StargzEntry, type: number): NodeStat {

@@ -8,21 +8,11 @@ import { deviceNumber32 } from './device.js'
 import { LANDMARKS, TOC_NAME } from './estargz.js'
 import { TAR_TYPE } from './tar-header.js'
 import { readTar, type TarEntry } from './tar-reader.js'
-import { NONE, ROOT, Tree, TYPE, type NodeStat, type Xattr } from './tree.js'
+import { MISSING_FOLDER, NONE, ROOT, Tree, TYPE, type NodeStat, type Xattr } from './tree.js'
 import { splitXattrName } from './v6-parts.js'
 
 /** Files that tools put into archives for themselves (blobs-and-cache.md §8). */
 const SKIPPED: ReadonlySet<string> = new Set([TOC_NAME, ...LANDMARKS])
-/** What a folder gets that no entry describes. */
-const MISSING_FOLDER: NodeStat = {
-  mode: TYPE.DIR | 0o755,
-  uid: 0,
-  gid: 0,
-  mtime: 0,
-  mtimeNs: 0,
-  size: 0,
-  rdev: 0,
-}
 const SLASH = 0x2f
 
 function entryError(entry: TarEntry, what: string): NydusError {

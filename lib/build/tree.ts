@@ -37,6 +37,17 @@ export interface NodeStat {
   readonly rdev: number
 }
 
+/** What a folder gets that no entry describes. */
+export const MISSING_FOLDER: NodeStat = {
+  mode: TYPE.DIR | 0o755,
+  uid: 0,
+  gid: 0,
+  mtime: 0,
+  mtimeNs: 0,
+  size: 0,
+  rdev: 0,
+}
+
 /** Full name (with namespace) and value, sorted by name when they are written. */
 export interface Xattr {
   readonly name: Uint8Array
