@@ -12,7 +12,7 @@ import { BlobServer, serveBlob } from '../lib/backend/testing/blob-server.js'
 import { type Fault, FaultProxy } from '../lib/backend/testing/fault-proxy.js'
 import { guestFiles, inParallel, readFile } from '../lib/daemon/testing/guest-tree.js'
 import { october2020 } from '../lib/rafs/testing/early-v5.js'
-import { expectedManifest, fixtureNamed } from '../vm-tests/fixtures.js'
+import { expectedRecords, fixtureNamed } from '../vm-tests/fixtures.js'
 import type { ManifestRecord } from '../vm-tests/manifest.js'
 import { Daemon } from '../vm-tests/daemon.js'
 
@@ -78,8 +78,7 @@ const blobs = new Map<string, Buffer>()
 function imageOf(name: string, bootstrap?: (own: string) => string): SoakedImage {
   const fixture = fixtureNamed(name)
   for (const blob of readdirSync(fixture.blobs)) blobs.set(blob, readFileSync(join(fixture.blobs, blob)))
-  const lines = expectedManifest(fixture).toString().trimEnd().split('\n')
-  const manifest = lines.map(line => JSON.parse(line) as ManifestRecord)
+  const manifest = expectedRecords(fixture)
   return {
     bootstrap: bootstrap?.(fixture.bootstrap) ?? fixture.bootstrap,
     manifest,

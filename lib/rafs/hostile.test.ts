@@ -15,7 +15,7 @@ import {
   V6_SUPERBLOCK_OFFSET,
 } from './layout/v6.js'
 import { changed, nastyValues, valueOf, Victim, type Table } from './testing/damage.js'
-import { bytesOf, openBytes } from './testing/fixtures.js'
+import { bytesOf, openBytes, recordV5 } from './testing/fixtures.js'
 import { fixtureNamed } from '../../vm-tests/fixtures.js'
 import { placesOf } from './testing/places.js'
 import { Extents, latin1 } from './testing/sinks.js'
@@ -39,11 +39,6 @@ function symlinkOf(reader: typeof v5.reader): number {
   for (const { ino, type } of walk(reader, reader.rootIno, Buffer.from('/')))
     if (type === 0o120000) return ino
   throw new Error('no symlink in the fixture')
-}
-
-function slotV5(ino: number): number {
-  if (v5.sb.version !== 5) throw new Error('v5 expected')
-  return new DataView(V5.buffer).getUint32(v5.sb.inodeTableOffset + (ino - 1) * 4, true) * 8
 }
 
 function inodeV6(nid: number): number {
@@ -86,7 +81,7 @@ for (const validate of [false, true])
   t.test(`v5: every field of an inode at every limit, digest_validate ${validate}`, async t => {
     for (const ino of [...PATHS.map(path => inoOf(v5.reader, path)), symlinkOf(v5.reader)])
       for (const field of Object.keys(InodeV5.fields)) {
-        const start = slotV5(ino)
+        const start = recordV5(V5, ino)
         for (const value of nastyValues(V5, InodeV5, field, start))
           survive(changed(V5, InodeV5, field, value, start), validate, [ino, v5.reader.parent(ino)])
       }
@@ -143,7 +138,7 @@ t.test('what is wrong with an inode makes it EIO, and leaves its neighbours alon
   ]
   for (const [path, field, value] of casesV5) {
     const ino = inoOf(v5.reader, path)
-    const { reader } = openBytes(changed(V5, InodeV5, field, value, slotV5(ino)))
+    const { reader } = openBytes(changed(V5, InodeV5, field, value, recordV5(V5, ino)))
     t.equal(reader.getattr(ino, newAttr()), -5, `v5 ${field} = ${value}`)
     t.equal(reader.getattr(inoOf(reader, '/xattr/many'), newAttr()), 0)
   }
@@ -191,7 +186,7 @@ t.test('folders that contain themselves', async t => {
     new Victim(bytes, false).pokeAll(128, 1000)
   }
   const self = inoOf(v5.reader, '/deep')
-  const bytes = changed(V5, InodeV5, 'childIndex', BigInt(self), slotV5(self))
+  const bytes = changed(V5, InodeV5, 'childIndex', BigInt(self), recordV5(V5, self))
   const { reader } = openBytes(bytes)
   t.equal(reader.lookup(self, latin1('level0'), 0, 6), -5)
   t.throws(() => [...walk(reader, 1, Buffer.from('/'))], { code: 'RAFS_BAD_INODE' })

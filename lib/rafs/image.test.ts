@@ -16,6 +16,8 @@ import { explain } from '../base/errors.js'
 import { newAttr } from '../vfs/filesystem.js'
 import { openRafs } from './fs.js'
 import { RafsImage } from './image.js'
+import { InodeV5, V5_ROOT_INDEX } from './layout/v5.js'
+import { recordV5 } from './testing/fixtures.js'
 import { fixtureNamed } from '../../vm-tests/fixtures.js'
 import { rawInline, tocInline, TOC_COMPRESSION } from './testing/inline.js'
 import { Entries, Extents, latin1 } from './testing/sinks.js'
@@ -115,8 +117,7 @@ t.test('a path of bytes that are no UTF-8', async t => {
 
 t.test('a root that is no folder', async t => {
   const bytes = Buffer.from(V5)
-  const root = bytes.readUInt32LE(bytes.readUInt32LE(32)) * 8
-  bytes.writeUInt32LE(0o100644, root + 60)
+  bytes.writeUInt32LE(0o100644, recordV5(bytes, V5_ROOT_INDEX) + InodeV5.at.mode)
   await leavesNothing(t, async () => {
     await t.rejects(open(join(t.testdir({ boot: bytes }), 'boot')), {
       code: 'RAFS_BAD_ROOT',
@@ -133,8 +134,11 @@ t.test(
     const folder = image.resolve(latin1('/dedup')) ?? 0
     await image.close()
     const bytes = readFileSync(fixtureNamed('v5-zstd-sha256').bootstrap)
-    const record = (ino: number) => bytes.readUInt32LE(bytes.readUInt32LE(32) + (ino - 1) * 4) * 8
-    bytes.writeUInt8(bytes.readUInt8(record(file)) ^ 1, record(file))
+    const changeDigest = (ino: number) => {
+      const at = recordV5(bytes, ino) + InodeV5.at.digest
+      bytes.writeUInt8(bytes.readUInt8(at) ^ 1, at)
+    }
+    changeDigest(file)
     const dir = t.testdir({ boot: bytes })
     for (const validate of [false, true]) {
       const damaged = await open(join(dir, 'boot'), { validate })
@@ -147,7 +151,7 @@ t.test(
       t.equal(fs.getattr(fs.lookup(1, latin1('xattr'), 0, 5), newAttr()), 0)
       await damaged.close()
     }
-    bytes.writeUInt8(bytes.readUInt8(record(folder)) ^ 1, record(folder))
+    changeDigest(folder)
     writeFileSync(join(dir, 'boot'), bytes)
     await t.rejects(open(join(dir, 'boot'), { validate: true }), {
       code: 'RAFS_BAD_ROOT',

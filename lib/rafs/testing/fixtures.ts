@@ -1,9 +1,18 @@
 /** Bootstraps as bytes, and readers over them. */
 import { readFileSync } from 'node:fs'
+import { u64 } from '../../base/u64.js'
 import { Blobs } from '../blobs.js'
 import { Bootstrap } from '../bootstrap.js'
+import { SuperblockV5, V5_ALIGNMENT, V5_ROOT_INDEX, V5_SLOT_SIZE } from '../layout/v5.js'
 import { RafsReader, type ReaderOptions } from '../reader.js'
 import { readSuper, type RafsSuper } from '../super.js'
+
+/** Where the record of inode `ino` starts in a v5 bootstrap. */
+export function recordV5(bytes: Uint8Array, ino: number): number {
+  const view = new DataView(bytes.buffer, bytes.byteOffset)
+  const slot = u64(view, SuperblockV5.at.inodeTableOffset) + (ino - V5_ROOT_INDEX) * V5_SLOT_SIZE
+  return view.getUint32(slot, true) * V5_ALIGNMENT
+}
 
 /** A private copy of a bootstrap, to damage. */
 export function bytesOf(path: string): Uint8Array {
