@@ -8,10 +8,10 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { VhostFrontend } from '../../addon/test/frontend.js'
-import { FuseClient } from '../../addon/test/fuse-client.js'
+import type { FuseClient } from '../../addon/test/fuse-client.js'
 import { dockerRegistry, storeBlob } from '../../lib/backend/testing/servers.js'
 import { DelayProxy } from './delay-proxy.js'
+import { serve } from './guest.js'
 import { median } from './report.js'
 import { debianTree, rafsImage } from './rootfs.js'
 import { Server, SERVERS, type BackendSection, type ServerKind } from './servers.js'
@@ -81,68 +81,37 @@ function startupFiles(tree: string): WantedFile[] {
     })
 }
 
-class ColdGuest {
-  readonly #frontend: VhostFrontend
-  readonly #fuse: FuseClient
-
-  private constructor(frontend: VhostFrontend) {
-    this.#frontend = frontend
-    this.#fuse = new FuseClient(frontend)
+/** Reads every file as `readers` processes at once would; returns the seconds. Throws for a wrong byte. */
+async function readAll(fuse: FuseClient, files: readonly WantedFile[], readers: number): Promise<number> {
+  const nodes = new Map<string, bigint>()
+  for (const { path } of files) nodes.set(path, await nodeAt(fuse, path))
+  const contents = new Map<string, Uint8Array[]>()
+  const started = performance.now()
+  const next = files.values()
+  const reader = async (): Promise<void> => {
+    for (const file of next)
+      contents.set(file.path, await readFile(fuse, nodes.get(file.path) ?? 0n, file.size))
   }
+  await Promise.all(Array.from({ length: readers }, reader))
+  const seconds = (performance.now() - started) / 1000
+  for (const file of files)
+    if (sha256(Buffer.concat(contents.get(file.path) ?? [])) !== file.sha256)
+      throw new Error(`${file.path}: the server gave other bytes than the tree has`)
+  return seconds
+}
 
-  static async connect(server: Server): Promise<ColdGuest> {
-    const frontend = new VhostFrontend({
-      path: server.socket,
-      queueSize: 1024,
-      checkUsedLength: server.kind.usedLength,
-      regions: [
-        { gpa: 0, size: 0xa0000, file: 0, offset: 0 },
-        { gpa: 0xc0000, size: (256 << 20) - 0xc0000, file: 0, offset: 0xc0000 },
-      ],
-    })
-    const guest = new ColdGuest(frontend)
-    await frontend.connect()
-    await frontend.start()
-    await guest.#fuse.init()
-    return guest
-  }
+async function nodeAt(fuse: FuseClient, path: string): Promise<bigint> {
+  let node = 1n
+  for (const name of path.split('/').filter(part => part !== ''))
+    node = (await fuse.lookup(node, Buffer.from(name))).nodeid
+  return node
+}
 
-  /** Reads every file as `readers` processes at once would; returns the seconds. Throws for a wrong byte. */
-  async readAll(files: readonly WantedFile[], readers: number): Promise<number> {
-    const nodes = new Map<string, bigint>()
-    for (const { path } of files) nodes.set(path, await this.#nodeAt(path))
-    const contents = new Map<string, Uint8Array[]>()
-    const started = performance.now()
-    const next = files.values()
-    const reader = async (): Promise<void> => {
-      for (const file of next)
-        contents.set(file.path, await this.#read(nodes.get(file.path) ?? 0n, file.size))
-    }
-    await Promise.all(Array.from({ length: readers }, reader))
-    const seconds = (performance.now() - started) / 1000
-    for (const file of files)
-      if (sha256(Buffer.concat(contents.get(file.path) ?? [])) !== file.sha256)
-        throw new Error(`${file.path}: the server gave other bytes than the tree has`)
-    return seconds
-  }
-
-  close(): void {
-    this.#frontend.close()
-  }
-
-  async #nodeAt(path: string): Promise<bigint> {
-    let node = 1n
-    for (const name of path.split('/').filter(part => part !== ''))
-      node = (await this.#fuse.lookup(node, Buffer.from(name))).nodeid
-    return node
-  }
-
-  async #read(node: bigint, size: number): Promise<Uint8Array[]> {
-    const parts: Uint8Array[] = []
-    for (let at = 0; at < size; at += READ_SIZE)
-      parts.push(await this.#fuse.read(node, 0, at, Math.min(READ_SIZE, size - at)))
-    return parts
-  }
+async function readFile(fuse: FuseClient, node: bigint, size: number): Promise<Uint8Array[]> {
+  const parts: Uint8Array[] = []
+  for (let at = 0; at < size; at += READ_SIZE)
+    parts.push(await fuse.read(node, 0, at, Math.min(READ_SIZE, size - at)))
+  return parts
 }
 
 export async function runCold(
@@ -171,16 +140,17 @@ export async function runCold(
   const samples: ColdSample[] = []
   const measure = async (kind: ServerKind, readers: number, round: number): Promise<void> => {
     const work = mkdtempSync(join(folder, 'run-'))
-    const server = await Server.start(kind, { bootstrap, blobs, folder: tree }, work, [], {
-      backend,
-      settings: options.settings,
-    })
+    const { server, frontend, fuse } = await serve(() =>
+      Server.start(kind, { bootstrap, blobs, folder: tree }, work, [], {
+        backend,
+        settings: options.settings,
+      }),
+    )
     try {
-      const guest = await ColdGuest.connect(server)
       await proxy.traffic()
-      const seconds = await guest.readAll(files, readers)
+      const seconds = await readAll(fuse, files, readers)
       samples.push({ server: kind.name, readers, round, seconds, ...(await proxy.traffic()) })
-      guest.close()
+      frontend.close()
     } finally {
       await server.stop()
       rmSync(work, { recursive: true, force: true })

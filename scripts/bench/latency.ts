@@ -7,10 +7,9 @@ import { createServer, type Server as HttpServer } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { VhostFrontend } from '../../addon/test/frontend.js'
 import { FuseClient } from '../../addon/test/fuse-client.js'
-import { NydusError } from '../../lib/base/errors.js'
 import type { BenchResult } from '../../addon/test/native-frontend.js'
+import { connectGuest, isTimeout } from './guest.js'
 import { benchImage, LARGE_FILE } from './image.js'
 import { median } from './report.js'
 import { Server, SERVERS } from './servers.js'
@@ -47,24 +46,6 @@ interface Warm {
 interface Percentiles {
   readonly p50: number
   readonly p99: number
-}
-
-async function connect(
-  server: Server,
-  queues: number,
-  timeoutMs = 60_000,
-): Promise<{ frontend: VhostFrontend; fuse: FuseClient }> {
-  const frontend = new VhostFrontend({
-    path: server.socket,
-    requestQueues: queues,
-    checkUsedLength: server.kind.usedLength,
-    timeoutMs,
-  })
-  await frontend.connect()
-  await frontend.start()
-  const fuse = new FuseClient(frontend, { queue: queues })
-  await fuse.init()
-  return { frontend, fuse }
 }
 
 /** A backend that answers ranges of the files of a folder after `delayMs`, which may change. */
@@ -124,7 +105,7 @@ async function startToFirstRead(
       const server = await Server.start(kind, image, join(folder, `start-${round}`))
       const listens = performance.now() - begin
       try {
-        const { frontend, fuse } = await connect(server, 1, LOST_MS)
+        const { frontend, fuse } = await connectGuest(server, { timeoutMs: LOST_MS })
         const { nodeid } = await fuse.lookup(1, Buffer.from(LARGE_FILE))
         const fh = (await fuse.open(nodeid, 0).catch(() => undefined))?.fh ?? 0n
         await fuse.read(nodeid, fh, 0, 4096)
@@ -132,7 +113,7 @@ async function startToFirstRead(
         of.listens.push(listens)
         frontend.close()
       } catch (error) {
-        if (!(error instanceof NydusError && error.code === 'FRONTEND_TIMEOUT')) throw error
+        if (!isTimeout(error)) throw error
         of.lost++
       } finally {
         await server.stop()
@@ -158,7 +139,8 @@ async function warmBesideCold(rounds: number, cache: string, folder: string): Pr
       backend.delayMs = 0
       const variation = { backend: { type: 'http-proxy', config: { addr } } }
       const server = await Server.start(ours, image, join(folder, `cold-${round}`), [], variation)
-      const { frontend, fuse } = await connect(server, 2)
+      const { frontend } = await connectGuest(server, { queues: 2 })
+      const fuse = new FuseClient(frontend, { queue: 2 })
       const { nodeid } = await fuse.lookup(1, Buffer.from(LARGE_FILE))
       for (let at = 0; at < WARM; at += MIB) await fuse.read(nodeid, 0n, at, MIB)
       const targets = [{ nodeid, fh: 0n, size: WARM, name: new Uint8Array(0) }]

@@ -11,6 +11,8 @@ import { latencyTable, runLatency } from './latency.js'
 import { hotTable } from './report.js'
 import { requestsTable, runRequests } from './requests.js'
 
+const numbers = (list: string): number[] => list.split(',').map(Number)
+
 const program = new Command('npm run bench --')
 program.description(
   'Measures this program beside nydusd and virtiofsd (crates, built by scripts/bench/install-peers).',
@@ -20,7 +22,7 @@ program
   .description('requests over the test front-end: reads, metadata, directories')
   .option('--rounds <n>', 'rounds, of which medians are taken', Number, 3)
   .option('--seconds <s>', 'length of one measurement', Number, 1)
-  .option('--queues <n>', 'request queues (the peers have one)', Number, 1)
+  .option('--queues <list>', 'numbers of request queues, in turns (the peers have one)', numbers, [1])
   .option('--only <text>', 'loads whose name contains this', '')
   .option('--args <words>', "more arguments for our nydusd, for instance '--poll-us 0'", '')
   .option('--json <file>', 'samples as JSON', '.cache/bench/hot.json')
@@ -28,7 +30,7 @@ program
     async (options: {
       rounds: number
       seconds: number
-      queues: number
+      queues: number[]
       only: string
       args: string
       json: string

@@ -34,6 +34,7 @@ const si = (n: number): string => (n >= 1e6 ? `${(n / 1e6).toFixed(2)} M/s` : `$
 export function hotTable(report: HotReport): string {
   const { samples } = report
   const servers = [...new Set(samples.map(s => s.server))]
+  const width = Math.max(...servers.map(name => name.length))
   const lines: string[] = []
   for (const load of LOADS) {
     if (!samples.some(s => s.load === load.name)) continue
@@ -43,13 +44,14 @@ export function hotTable(report: HotReport): string {
       if (own.length === 0) continue
       const m = (field: 'rate' | 'p50' | 'p99' | 'p999' | 'cpu' | 'kicks' | 'interrupts'): number =>
         median(own.map(s => s[field]))
-      const against =
-        server === 'nydusd' || !servers.includes('nydusd')
+      const against = (other: string): string =>
+        server === other || !servers.includes(other)
           ? ''
-          : `${ratio(samples, load.name, server, 'nydusd', load.figure).toFixed(2)}x`
+          : ` ${ratio(samples, load.name, server, other, load.figure).toFixed(2)}x`
+      const queues = server.startsWith('nydus-ts ') ? against('nydus-ts') : ''
       lines.push(
-        `  ${server.padEnd(10)} ${si(m('rate')).padStart(10)}  p50 ${(m('p50') / 1000).toFixed(1).padStart(7)} µs  p99 ${(m('p99') / 1000).toFixed(0).padStart(6)} µs  ` +
-          `cpu ${m('cpu').toFixed(2).padStart(6)} µs  kicks ${m('kicks').toFixed(3)}  irqs ${m('interrupts').toFixed(3)}  ${load.figure} ${against}`,
+        `  ${server.padEnd(width)} ${si(m('rate')).padStart(10)}  p50 ${(m('p50') / 1000).toFixed(1).padStart(7)} µs  p99 ${(m('p99') / 1000).toFixed(0).padStart(6)} µs  ` +
+          `cpu ${m('cpu').toFixed(2).padStart(6)} µs  kicks ${m('kicks').toFixed(3)}  irqs ${m('interrupts').toFixed(3)}  ${load.figure}${against('nydusd')}${queues && `, of one queue${queues}`}`,
       )
     }
     if (load.wanted !== undefined && servers.includes('nydusd')) {

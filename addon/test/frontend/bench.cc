@@ -76,9 +76,12 @@ class Bench {
   // True when something was answered.
   bool pass(Lane& lane, bool sendAgain) noexcept;
   void waitForCall() noexcept;
+  // The first `count` queues: no interrupts until they are enabled.
+  void quieten(size_t count) noexcept;
 
   const BenchOptions& options_;
   std::vector<Lane> lanes_;
+  std::vector<pollfd> calls_;  // of lanes_
   BenchResult result_;
   uint64_t random_;
   uint64_t unique_ = 0;
@@ -116,6 +119,7 @@ Bench::Bench(GuestSpace& space,
     lanes_.push_back(
         {queue, {}, {}, {}, {}, queue->kicks(), queue->interrupts()});
     lanes_.back().byHead.resize(queue->options().size);
+    calls_.push_back({queue->callFd(), POLLIN, 0});
   }
   for (uint32_t i = 0; i < options.depth; i++) {
     Lane& lane = lanes_[i % lanes_.size()];
@@ -216,23 +220,19 @@ void Bench::take(BenchSlot& slot, uint32_t usedLength) noexcept {
   }
 }
 
+// As Linux does, each request is published by itself (virtqueue_add in
+// drivers/virtio/virtio_ring.c): the device may begin while the next is made.
 void Bench::send(Lane& lane) noexcept {
-  if (lane.done.empty()) {
-    return;
-  }
   for (BenchSlot* slot : lane.done) {
     prepare(*slot);
+    slot->sentAt = now();
     lane.queue->ring().expose(slot->head());
-  }
-  const uint64_t sentAt = now();
-  for (BenchSlot* slot : lane.done) {
-    slot->sentAt = sentAt;
+    if (lane.queue->ring().publish()) {
+      lane.queue->kick();
+    }
   }
   inFlight_ += lane.done.size();
   lane.done.clear();
-  if (lane.queue->ring().publish()) {
-    lane.queue->kick();
-  }
 }
 
 bool Bench::pass(Lane& lane, bool sendAgain) noexcept {
@@ -253,19 +253,29 @@ bool Bench::pass(Lane& lane, bool sendAgain) noexcept {
   return count > 0;
 }
 
+// As drivers do: a queue's interrupts are wanted only while nothing looks at
+// it, and only a queue that interrupted is asked for its count.
 void Bench::waitForCall() noexcept {
-  std::vector<pollfd> fds;
-  fds.reserve(lanes_.size());
-  for (Lane& lane : lanes_) {
-    const std::lock_guard lock(lane.queue->lock());
-    if (!lane.queue->ring().enableInterrupts()) {
+  for (size_t i = 0; i < lanes_.size(); i++) {
+    const std::lock_guard lock(lanes_[i].queue->lock());
+    if (!lanes_[i].queue->ring().enableInterrupts()) {
+      quieten(i);
       return;
     }
-    fds.push_back({lane.queue->callFd(), POLLIN, 0});
   }
-  ::poll(fds.data(), fds.size(), 100);
-  for (Lane& lane : lanes_) {
-    lane.queue->clearCall();
+  ::poll(calls_.data(), calls_.size(), 100);
+  for (size_t i = 0; i < lanes_.size(); i++) {
+    if ((calls_[i].revents & POLLIN) != 0) {
+      lanes_[i].queue->clearCall();
+    }
+  }
+  quieten(lanes_.size());
+}
+
+void Bench::quieten(size_t count) noexcept {
+  for (size_t i = 0; i < count; i++) {
+    const std::lock_guard lock(lanes_[i].queue->lock());
+    lanes_[i].queue->ring().disableInterrupts();
   }
 }
 

@@ -187,9 +187,12 @@ bool DriverRing::enableInterrupts() noexcept {
 }
 
 void DriverRing::disableInterrupts() noexcept {
-  // With EVENT_IDX the flag is ignored and used_event, left where it is, stays
-  // silent (§2.7.10).
   half(avail_ + kFlags).store(kNoNotify, std::memory_order_relaxed);
+  // With EVENT_IDX that is ignored (§2.7.10): a place further back than what
+  // the device last told of stays silent.
+  half(avail_ + kEntries + 2 * uint64_t{size_})
+      .store(static_cast<uint16_t>(usedIndex_ - size_ - 1),
+             std::memory_order_relaxed);
 }
 
 }  // namespace nydus::frontend
