@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/clock.h"
 #include "fuse/abi.h"
 #include "fuse/decode.h"
 
@@ -29,6 +30,7 @@ Lane::Lane(FuseService& service, LanePort& port, std::span<std::byte> ring)
 Lane::~Lane() {
   service_.counters().orphans.add(batch_);
   finishBatch(0);
+  tellAll();
   port_.detach();
 }
 
@@ -37,10 +39,15 @@ int Lane::turn(uint32_t completed) {
   deferred_ = false;
   finishBatch(completed);
   for (;;) {
-    if (port_.stopped())
+    if (port_.stopped()) {
+      tellAll();
       return -1;
-    if (port_.takeMail())
+    }
+    if (port_.takeMail()) {
+      tellAll();
+      busySince_ = 0;
       return 0;
+    }
     refreshQueues();
     const bool took = fill();
     if (batch_ != 0)
@@ -50,6 +57,7 @@ int Lane::turn(uint32_t completed) {
       continue;
     // The lane tells the yard what to fetch once the batch is handed over, so
     // it cannot be kept waiting for another request.
+    tellAll();
     if (deferred_)
       return 0;
     waitForWork();
@@ -57,6 +65,9 @@ int Lane::turn(uint32_t completed) {
 }
 
 void Lane::finishBatch(uint32_t completed) {
+  if (batch_ == 0)
+    return;
+  settled_ = 0;
   size_t begin = 0;
   while (begin < batch_) {
     size_t end = begin + 1;
@@ -65,13 +76,14 @@ void Lane::finishBatch(uint32_t completed) {
     finishRun(begin, end, completed);
     begin = end;
   }
-  handOver();
+  pace();
   batch_ = 0;
   body_.releaseFiles();
 }
 
 // Slots of one queue, in a row.
 void Lane::finishRun(size_t begin, size_t end, uint32_t completed) {
+  Served& served = queues_[open_[begin].queueAt];
   RequestQueue& queue = *open_[begin].queue;
   std::array<uint32_t, kBatch> indices;
   std::array<size_t, kBatch> slots;
@@ -84,46 +96,66 @@ void Lane::finishRun(size_t begin, size_t end, uint32_t completed) {
     indices[count] = open_[i].index;
     slots[count++] = i;
   }
+  settled_ += end - begin - count;
   const uint64_t mine = queue.claim(std::span(indices).first(count));
-  size_t left = static_cast<size_t>(std::popcount(mine));
-  if (left == 0)
-    queue.finishBatch({});
-  size_t from = doneCount_;
-  for (size_t i = 0; left > 0; i++) {
-    if ((mine >> i & 1) == 0)
-      continue;
-    const uint64_t bytes = answer(slots[i], slots[i] < completed);
-    done_[doneCount_++] = open_[slots[i]].index;
-    const bool last = --left == 0;
-    const bool now = doneCount_ >= publishEvery() || bytes >= kLargeReply;
-    if (last || now)
-      written_[writtenCount_++] = {&queue, from, doneCount_, last};
-    if (now) {
-      handOver();
-      from = 0;
+  std::array<uint32_t, kPublishEvery> done;
+  size_t doneCount = 0;
+  for (size_t i = 0; i < count; i++) {
+    settled_++;
+    uint64_t bytes = 0;
+    if ((mine >> i & 1) != 0) {
+      bytes = answer(slots[i], slots[i] < completed);
+      done[doneCount++] = indices[i];
+    }
+    if (doneCount == done.size() || bytes >= kLargeReply || i + 1 == count) {
+      giveBack(served, std::span(done).first(doneCount));
+      doneCount = 0;
     }
   }
 }
 
-// With more queues, more interrupts would come to the same number of replies.
-size_t Lane::publishEvery() const noexcept {
-  return queues_.size() > 2 ? kBatch : kPublishEvery;
-}
-
-// Gives back what is written.
-void Lane::handOver() {
+void Lane::giveBack(Served& served, std::span<const uint32_t> done) {
+  if (done.empty())
+    return;
   settleLookups();
-  for (const Written& written : std::span(written_).first(writtenCount_)) {
-    const auto done =
-        std::span(done_).subspan(written.begin, written.end - written.begin);
-    if (written.last) {
-      written.queue->finishBatch(done, queues_.size());
-    } else {
-      written.queue->finishSome(done);
-    }
+  served.waiting = served.entry.queue->publish(done);
+  served.owed = true;
+  if (pacing_.slow() && settled_ < batch_ &&
+      pacing_.due(nowNs(), left(), queues_.size()))
+    tellAll();
+}
+
+// After a batch.
+void Lane::pace() {
+  const size_t open = left();
+  if (open == 0) {
+    tellAll();
+    return;
   }
-  writtenCount_ = 0;
-  doneCount_ = 0;
+  const uint64_t now = nowNs();
+  if (busySince_ != 0)
+    pacing_.answered(batch_, now - busySince_);
+  busySince_ = now;
+  if (pacing_.due(now, open, queues_.size()))
+    tellAll();
+}
+
+// Of several queues at once: waking up a guest that is on its way costs little.
+void Lane::tellAll() {
+  for (Served& served : queues_) {
+    if (served.owed)
+      served.entry.queue->tell();
+    served.owed = false;
+  }
+  pacing_.told();
+}
+
+// Requests that are to be done still, if the guests are honest.
+size_t Lane::left() const noexcept {
+  size_t count = batch_ - settled_;
+  for (const Served& served : queues_)
+    count += served.waiting;
+  return count;
 }
 
 // Returns the bytes of the reply.
@@ -220,7 +252,7 @@ bool Lane::defer(size_t slot) {
   const Open& open = open_[slot];
   const uint32_t count = slotAt(slot).extentCount;
   Deferred deferred;
-  deferred.queue = queues_[open.queueAt].queue;
+  deferred.queue = queues_[open.queueAt].entry.queue;
   deferred.index = open.index;
   if (count <= kMaxExtents) {
     deferred.extents.assign(extentsOf(slot), extentsOf(slot) + count);
@@ -239,9 +271,12 @@ void Lane::refreshQueues() {
   if (changes == seenChanges_)
     return;
   seenChanges_ = changes;
-  queues_ = port_.queues();
-  for (const LanePort::Entry& entry : queues_)
+  tellAll();
+  queues_.clear();
+  for (LanePort::Entry& entry : port_.queues()) {
     entry.queue->disarm();
+    queues_.push_back({.entry = std::move(entry)});
+  }
 }
 
 // Takes from all queues until the batch is full.
@@ -250,8 +285,13 @@ bool Lane::fill() {
   bool took = false;
   for (size_t i = 0; i < count && batch_ < kBatch; i++) {
     const size_t at = (next_ + i) % count;
-    RequestQueue& queue = *queues_[at].queue;
-    const size_t taken = queue.take(std::span(taken_).first(kBatch - batch_));
+    Served& served = queues_[at];
+    RequestQueue& queue = *served.entry.queue;
+    const size_t room = kBatch - batch_;
+    const size_t taken = queue.take(std::span(taken_).first(room));
+    // One that gave less than there was room for has no more.
+    served.waiting =
+        taken == room ? served.waiting - std::min(taken, served.waiting) : 0;
     for (size_t k = 0; k < taken; k++)
       accept(queue, at, taken_[k]);
     natives_.flush(queue);

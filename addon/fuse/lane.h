@@ -19,6 +19,7 @@
 #include "fuse/poll_budget.h"
 #include "fuse/reply_body.h"
 #include "fuse/slot.h"
+#include "fuse/tell_pacing.h"
 
 namespace nydus {
 
@@ -62,20 +63,20 @@ class Lane {
     uint64_t count = 0;
   };
 
-  // Replies of one queue that are written and not handed over: a range of
-  // done_.
-  struct Written {
-    RequestQueue* queue = nullptr;
-    size_t begin = 0;
-    size_t end = 0;
-    // Those of it that come last in this batch.
-    bool last = false;
+  struct Served {
+    LanePort::Entry entry;
+    // Requests that were not taken when we last looked.
+    size_t waiting = 0;
+    // Its guest was not told of all that it got back.
+    bool owed = false;
   };
 
   void finishBatch(uint32_t completed);
   void finishRun(size_t begin, size_t end, uint32_t completed);
-  void handOver();
-  [[nodiscard]] size_t publishEvery() const noexcept;
+  void giveBack(Served& served, std::span<const uint32_t> done);
+  void pace();
+  void tellAll();
+  [[nodiscard]] size_t left() const noexcept;
   uint64_t answer(size_t slot, bool answered);
   void count(Session::Epoch epoch, const Effect& effect);
   void settleLookups();
@@ -109,18 +110,18 @@ class Lane {
   ReplyBody body_;
   PollBudget pollBudget_;
   uint64_t seenChanges_ = 0;
-  std::vector<LanePort::Entry> queues_;
+  TellPacing pacing_;
+  std::vector<Served> queues_;
   // The queue that is asked first; moves on, so that none starves.
   size_t next_ = 0;
   size_t batch_ = 0;
+  // Of the batch: answered, or deferred.
+  size_t settled_ = 0;
+  // When the batch before ended, of a lane that has not waited since; else 0.
+  uint64_t busySince_ = 0;
   // The batch that was completed last had deferred requests.
   bool deferred_ = false;
   Lookups lookups_;
-  // Told of together: with several queues, each has few replies in a batch.
-  std::array<Written, kBatch> written_;
-  size_t writtenCount_ = 0;
-  std::array<uint32_t, kBatch> done_;
-  size_t doneCount_ = 0;
   std::array<Open, kBatch> open_;
   std::array<Taken, kBatch> taken_;
 };

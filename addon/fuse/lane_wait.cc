@@ -24,6 +24,7 @@ bool Lane::interrupted() const noexcept {
 }
 
 void Lane::waitForWork() {
+  busySince_ = 0;
   const uint64_t start = nowNs();
   const uint64_t budget = queues_.empty() ? 0 : pollBudget_.budget();
   bool looked = false;
@@ -35,21 +36,21 @@ void Lane::waitForWork() {
   }
   if (!armAll())
     sleep();
-  for (const LanePort::Entry& entry : queues_)
-    entry.queue->disarm();
+  for (const Served& served : queues_)
+    served.entry.queue->disarm();
   pollBudget_.slept(nowNs() - start, looked);
 }
 
 // True: there is something to do. The guest need not tell us meanwhile.
 bool Lane::poll(uint64_t start, uint64_t budget) {
   service_.counters().polls.add();
-  for (const LanePort::Entry& entry : queues_)
-    entry.queue->beginPoll();
+  for (const Served& served : queues_)
+    served.entry.queue->beginPoll();
   bool found = false;
   for (uint64_t now = start; !found && now - start < budget;) {
     for (int i = 0; i < kLooks && !found; i++) {
-      for (const LanePort::Entry& entry : queues_) {
-        found = found || entry.queue->pollReady();
+      for (const Served& served : queues_) {
+        found = found || served.entry.queue->pollReady();
       }
       pauseSpinning();
     }
@@ -62,8 +63,8 @@ bool Lane::poll(uint64_t start, uint64_t budget) {
     }
     now = later;
   }
-  for (const LanePort::Entry& entry : queues_)
-    entry.queue->endPoll();
+  for (const Served& served : queues_)
+    served.entry.queue->endPoll();
   if (found) {
     service_.counters().pollHits.add();
     pollBudget_.found();
@@ -74,24 +75,25 @@ bool Lane::poll(uint64_t start, uint64_t budget) {
 // True: something is there already.
 bool Lane::armAll() {
   bool ready = false;
-  for (const LanePort::Entry& entry : queues_) {
-    ready = entry.queue->arm() || ready;
+  for (const Served& served : queues_) {
+    ready = served.entry.queue->arm() || ready;
   }
   return ready;
 }
 
 void Lane::sleep() {
   int timeoutMs = -1;
-  for (const LanePort::Entry& entry : queues_) {
-    if (entry.queue->mustPoll())
+  for (const Served& served : queues_) {
+    if (served.entry.queue->mustPoll())
       timeoutMs = kUnkickedMs;
   }
   service_.counters().sleeps.add();
   std::array<Waiter::Ready, 80> ready;
   const size_t count = port_.waiter().wait(ready, timeoutMs);
   for (size_t i = 0; i < count; i++) {
-    for (const LanePort::Entry& entry : queues_) {
-      if (entry.tag == ready[i].tag && !entry.queue->acknowledgeKick()) {
+    for (const Served& served : queues_) {
+      if (served.entry.tag == ready[i].tag &&
+          !served.entry.queue->acknowledgeKick()) {
         port_.waiter().unwatch(ready[i]);
       }
     }

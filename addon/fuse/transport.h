@@ -51,7 +51,8 @@ class RequestQueue {
   // they are open then. Returns how many.
   virtual size_t take(std::span<Taken> out) = 0;
   // Cheap look whether take() would find something; between beginPoll and
-  // endPoll, in which the requester need not tell us.
+  // endPoll, in which the requester need not tell us. Who begins, or arms, has
+  // told the requester of everything.
   virtual void beginPoll() = 0;
   [[nodiscard]] virtual bool pollReady() = 0;
   virtual void endPoll() = 0;
@@ -85,22 +86,14 @@ class RequestQueue {
                      int32_t error,
                      std::span<const Piece> body,
                      Assistant* assistant = nullptr) = 0;
-  // Hands claimed requests back, in this order, and tells the requester once
-  // if it wants to be told. One that was not written goes back without a
-  // reply.
+  // Hands claimed requests back, in this order. One that was not written goes
+  // back without a reply. The requester need not hear of it before tell();
+  // returns how many requests of it were not taken yet.
+  virtual size_t publish(std::span<const uint32_t> indices) = 0;
+  // Tells the requester of what was published, once, if it wants to be told.
+  virtual void tell() = 0;
+  // Both.
   virtual void finish(std::span<const uint32_t> indices) = 0;
-  // The same, but the caller goes on to finish others of this queue: the
-  // requester may be told with those.
-  virtual void finishSome(std::span<const uint32_t> indices) {
-    finish(indices);
-  }
-  // The same, but the caller then takes requests again, or waits for some
-  // (beginPoll, arm): the requester may be told then. With nothing: all that
-  // was taken goes back later. `queues`: how many the caller takes from.
-  virtual void finishBatch(std::span<const uint32_t> indices,
-                           [[maybe_unused]] size_t queues = 1) {
-    finish(indices);
-  }
 };
 
 }  // namespace nydus

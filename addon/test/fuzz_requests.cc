@@ -114,13 +114,16 @@ class Requests final : public RequestQueue {
     }
     return error != 0 || total <= one.record.writable;
   }
-  void finish(std::span<const uint32_t> indices) override {
+  size_t publish(std::span<const uint32_t> indices) override {
     for (const uint32_t index : indices) {
       demand(at(index).state == State::kClaimed,
              "what was claimed is finished");
       at(index).state = State::kDone;
     }
+    return all_.size() - next_;
   }
+  void tell() override {}
+  void finish(std::span<const uint32_t> indices) override { publish(indices); }
   void beginPoll() override {}
   bool pollReady() override { return true; }
   void endPoll() override {}

@@ -3,23 +3,11 @@
 #include <algorithm>
 #include <array>
 
-#include "base/clock.h"
 #include "fuse/abi.h"
 #include "sys/fault_guard.h"
 #include "vhost/reply_writer.h"
 
 namespace nydus {
-namespace {
-
-// What it takes a guest to wake up on another processor (measured: 10 to 50;
-// docs/performance.md).
-constexpr uint64_t kWakeUpNs = 20'000;
-// So many requests of a guest, in all queues of a lane, keep that busy for as
-// long: it need not hear of each batch before the lane has nothing to do.
-constexpr uint16_t kBacklog = 3 * kBatch;
-
-}  // namespace
-
 Result<std::shared_ptr<QueueRun>> QueueRun::start(const QueueSetup& setup) {
   const auto ring =
       RingMemory::resolve(*setup.memory, setup.addresses, setup.size);
@@ -157,8 +145,8 @@ bool QueueRun::admit(uint16_t head, Taken& out) {
     counters_.dropped.bump();
   }
   const uint32_t index = head;
-  publish({&index, 1});
-  tell();
+  putBack({&index, 1});
+  interrupt();
   return false;
 }
 
@@ -228,31 +216,24 @@ bool QueueRun::write(uint32_t index,
   return true;
 }
 
-void QueueRun::finish(std::span<const uint32_t> indices) {
-  const std::lock_guard lock(lock_);
-  publish(indices);
-  tell();
-}
-
-// A guest that was just told is on its way: it finds what came meanwhile.
-void QueueRun::finishSome(std::span<const uint32_t> indices) {
-  const std::lock_guard lock(lock_);
-  publish(indices);
-  if (nowNs() - toldAt_ >= kWakeUpNs)
-    tell();
-}
-
-// Much is waiting, so that the next batches are as good to tell of: the guest
-// hears of this one with them.
-void QueueRun::finishBatch(std::span<const uint32_t> indices, size_t queues) {
+size_t QueueRun::publish(std::span<const uint32_t> indices) {
   const std::lock_guard lock(lock_);
   if (!indices.empty()) {
-    publish(indices);
+    putBack(indices);
     owed_ = true;
   }
-  const bool busy = mayTake() && waiting() * queues >= kBacklog;
-  if (!busy || nowNs() - toldAt_ >= kWakeUpNs)
-    settle();
+  return mayTake() ? waiting() : 0;
+}
+
+void QueueRun::tell() {
+  const std::lock_guard lock(lock_);
+  settle();
+}
+
+void QueueRun::finish(std::span<const uint32_t> indices) {
+  const std::lock_guard lock(lock_);
+  putBack(indices);
+  interrupt();
 }
 
 // The chain's buffers belong to the guest again.
@@ -264,7 +245,7 @@ void QueueRun::handBack(uint16_t head) {
     idle_.notify_all();
 }
 
-void QueueRun::publish(std::span<const uint32_t> heads) {
+void QueueRun::putBack(std::span<const uint32_t> heads) {
   if (closed_ || !ring_.valid()) {
     for (const uint32_t index : heads)
       handBack(static_cast<uint16_t>(index));
@@ -303,7 +284,7 @@ void QueueRun::publish(std::span<const uint32_t> heads) {
 }
 
 // Interrupts the guest, if it wants that.
-void QueueRun::tell() {
+void QueueRun::interrupt() {
   owed_ = false;
   if (closed_ || !ring_.valid())
     return;
@@ -322,7 +303,6 @@ void QueueRun::tell() {
   if (signal && call_ != nullptr) {
     call_->signal();
     counters_.interrupts.bump();
-    toldAt_ = nowNs();
   }
 }
 

@@ -97,10 +97,9 @@ class QueueRun final : public RequestQueue {
              int32_t error,
              std::span<const Piece> body,
              Assistant* assistant = nullptr) override;
+  size_t publish(std::span<const uint32_t> indices) override;
+  void tell() override;
   void finish(std::span<const uint32_t> indices) override;
-  void finishSome(std::span<const uint32_t> indices) override;
-  void finishBatch(std::span<const uint32_t> indices,
-                   size_t queues = 1) override;
 
   // Control thread.
   void setEnabled(bool enabled);
@@ -144,11 +143,11 @@ class QueueRun final : public RequestQueue {
   bool admit(uint16_t head, Taken& out);
   void breakRing(const std::string& reason);
   void handBack(uint16_t head);
-  void publish(std::span<const uint32_t> heads);
-  void tell();
+  void putBack(std::span<const uint32_t> heads);
+  void interrupt();
   void settle() {
     if (owed_)
-      tell();
+      interrupt();
   }
   // Requests that were not taken yet, if the guest is honest.
   [[nodiscard]] uint16_t waiting() const noexcept {
@@ -187,9 +186,8 @@ class QueueRun final : public RequestQueue {
   // not valid at first.
   uint16_t signalled_ = 0;
   bool signalledValid_ = false;
-  uint64_t toldAt_ = 0;  // ns
   // There are replies that the guest was not told of: settle() before the lane
-  // stops to take requests.
+  // rests.
   bool owed_ = false;
   // Heads that an earlier back-end took and did not answer.
   std::vector<uint16_t> resubmit_;

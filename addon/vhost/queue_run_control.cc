@@ -80,11 +80,11 @@ size_t QueueRun::failOpen() {
       pending.written =
           writeError(pending.chain.writeSpans(), pending.unique, -EIO);
     }
-    publish({&head, 1});
+    putBack({&head, 1});
     count++;
   }
   if (count != 0)
-    tell();
+    interrupt();
   return count;
 }
 
