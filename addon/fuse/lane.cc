@@ -164,10 +164,14 @@ uint64_t Lane::answer(size_t slot, bool answered) {
   Effect effect;
   body_.clear();
   int32_t error = answered ? buildBody(slot, effect) : -EIO;
+  const bool large = effect.bytes >= LargeReads::kLarge;
+  const uint64_t begun = large ? nowNs() : 0;
   if (!open.queue->write(open.index, error, body_.pieces(),
                          &service_.assistant())) {
     service_.counters().readErrors.add();
     error = -EIO;
+  } else if (large) {
+    body_.copied(effect.bytes, nowNs() - begun);
   }
   if (open.opcode == FUSE_INIT) {
     if (error == 0) {

@@ -48,10 +48,19 @@ bool ReplyBody::addExtent(const Extent& extent,
         return false;
       piece.data = found->data(piece.offset, piece.length);
       piece.fd = found->fd();
+      mapped_ = mapped_ || piece.data != nullptr;
+      fetched_ = fetched_ || piece.data == nullptr;
     }
   }
   pieces_.push_back(piece);
   return true;
+}
+
+void ReplyBody::copied(uint64_t bytes, uint64_t ns) const noexcept {
+  if (mapped_ == fetched_)
+    return;
+  FileRegistry::process().largeReads().took(
+      mapped_ ? LargeReads::Way::kMapped : LargeReads::Way::kRead, bytes, ns);
 }
 
 const FileRef* ReplyBody::file(uint32_t id) {

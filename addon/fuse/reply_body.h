@@ -17,7 +17,10 @@ namespace nydus {
 class ReplyBody {
  public:
   // Starts a body; files stay open, see releaseFiles().
-  void clear() noexcept { pieces_.clear(); }
+  void clear() noexcept {
+    pieces_.clear();
+    mapped_ = fetched_ = false;
+  }
   void addBytes(std::span<const std::byte> bytes);
   // False: there is no such file, or the range is no range.
   [[nodiscard]] bool addExtent(const Extent& extent,
@@ -25,6 +28,9 @@ class ReplyBody {
   [[nodiscard]] std::span<const Piece> pieces() const noexcept {
     return pieces_;
   }
+  // A large body of so many bytes was copied within `ns`: whoever decides how
+  // the next one is read learns from it.
+  void copied(uint64_t bytes, uint64_t ns) const noexcept;
   // Lets go of the files that pieces point into: when a batch is done.
   void releaseFiles() noexcept { files_.clear(); }
 
@@ -32,6 +38,9 @@ class ReplyBody {
   [[nodiscard]] const FileRef* file(uint32_t id);
 
   std::vector<Piece> pieces_;
+  // Which pieces of files there are: by mappings, by descriptors.
+  bool mapped_ = false;
+  bool fetched_ = false;
   // Looking one up costs two locked instructions: once per batch will do.
   std::vector<std::pair<uint32_t, FileRef>> files_;
 };

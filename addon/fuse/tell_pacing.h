@@ -30,7 +30,7 @@ class TellPacing {
       holding_ = true;
       heldSince_ = now;
     }
-    return left * queues * requestNs_ <= kWakeUp ||
+    return left * queues * requestNs_ <= (slow() ? kWakeUp : kInAdvance) ||
            requestNs_ >= kLongestHold / 2 || now - heldSince_ >= kLongestHold;
   }
 
@@ -43,7 +43,10 @@ class TellPacing {
  private:
   // What it takes a guest to wake up on another processor (measured: 5 to 50;
   // docs/performance.md).
-  static constexpr uint64_t kWakeUp = 50'000;
+  static constexpr uint64_t kWakeUp = 15'000;
+  // Of quick requests it may hear earlier: replies come so fast then that it
+  // stays awake.
+  static constexpr uint64_t kInAdvance = 50'000;
   // No reply is held back for longer, whatever else there is to do.
   static constexpr uint64_t kLongestHold = 40'000;
   static constexpr uint64_t kSlow = 2'000;

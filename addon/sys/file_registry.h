@@ -102,6 +102,10 @@ class FileRegistry {
   // `id` is not registered.
   bool release(uint32_t id) noexcept;
 
+  [[nodiscard]] LargeReads& largeReads() noexcept {
+    return resident_.largeReads();
+  }
+
   // Empty when `id` is not registered.
   [[nodiscard]] FileRef acquire(uint32_t id) noexcept;
 

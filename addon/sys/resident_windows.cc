@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "base/clock.h"
+
 namespace nydus {
 namespace {
 
@@ -48,6 +50,10 @@ bool ResidentBudget::admitNew(Windows& windows,
                               size_t window,
                               uint64_t offset,
                               uint64_t length) noexcept {
+  const bool large = length >= LargeReads::kLarge;
+  if (large && largeReads_.way() == LargeReads::Way::kRead)
+    return false;
+  const uint64_t begun = large ? nowNs() : 0;
   Windows::Window& wanted = windows.windows_[window];
   const size_t start = window * Windows::kSize;
   // A read that began in the window before is at this one's first page.
@@ -90,6 +96,8 @@ bool ResidentBudget::admitNew(Windows& windows,
     held_[index] = {&windows, window};
   }
   wanted.state.store(Windows::kUsed);
+  if (large)
+    largeReads_.took(LargeReads::Way::kMapped, 0, nowNs() - begun);
   return true;
 }
 

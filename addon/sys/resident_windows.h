@@ -10,7 +10,8 @@
 // Dropping a window and mapping another costs some 8 µs, what memcpy saves over
 // pread is 0.5 µs for 4 KiB and 2 µs for 128 KiB (measured). So when nothing is
 // left, a window goes to who will read most of it: a read of 256 KiB or more,
-// or one that goes on where the last refused one ended. Other reads get one
+// or one that goes on where the last refused one ended; a large one only if
+// windows are the faster way (large_reads.h). Other reads get one
 // only after they were refused there often, from a window that is not in use.
 #pragma once
 
@@ -21,6 +22,8 @@
 #include <mutex>
 #include <span>
 #include <vector>
+
+#include "sys/large_reads.h"
 
 namespace nydus {
 
@@ -88,6 +91,9 @@ class ResidentBudget {
     return true;
   }
 
+  // What large reads take, by a window or without; any thread.
+  [[nodiscard]] LargeReads& largeReads() noexcept { return largeReads_; }
+
   // Takes back all windows of a mapping that is about to be unmapped.
   void forget(Windows& windows) noexcept;
 
@@ -105,6 +111,7 @@ class ResidentBudget {
   size_t victim(size_t steps) noexcept;
 
   const size_t capacity_;
+  LargeReads largeReads_;
   std::mutex lock_;
   std::vector<Held> held_;
   size_t hand_ = 0;

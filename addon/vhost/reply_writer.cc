@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/copy.h"
 #include "fuse/abi.h"
 #include "sys/fault_guard.h"
 #include "vhost/ring_memory.h"
@@ -50,7 +51,7 @@ class Cursor {
   }
   void put(const std::byte* data, uint32_t length) noexcept {
     each(length, [&](std::byte* to, uint32_t n) {
-      std::memcpy(to, data, n);
+      copyPages(to, data, n);
       data += n;
     });
   }
@@ -165,9 +166,9 @@ class SharedCopy final : public SharedWork {
   }
 
  private:
-  static constexpr uint32_t kMaxParts = 16;
+  static constexpr uint32_t kMaxParts = 8;
   static constexpr uint32_t kPartUnit = 4096;
-  static constexpr uint32_t kShortestPart = 32 << 10;
+  static constexpr uint32_t kShortestPart = 64 << 10;
 
   const uint32_t length_;
   const uint32_t partLength_;
