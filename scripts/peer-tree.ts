@@ -3,10 +3,9 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
-import { FuseClient } from '../addon/test/fuse-client.js'
-import { VhostFrontend } from '../addon/test/frontend.js'
 import { guestTree } from '../lib/daemon/testing/guest-tree.js'
 import type { ManifestRecord } from '../vm-tests/manifest.js'
+import { serve } from './bench/guest.js'
 import { Server, SERVERS, type ServerKind } from './bench/servers.js'
 
 /** Throws when it is not installed. */
@@ -31,18 +30,10 @@ export async function treeOf(kind: ServerKind, image: ServedImage): Promise<read
     backend: { type: 'localfs', config: { dir: image.blobs } },
     cache: { type: 'blobcache', config: { work_dir: image.workDir } },
   }
-  const server = await Server.start(kind, { ...image, folder: '' }, folder, [], { settings: { device } })
-  const frontend = new VhostFrontend({
-    path: server.socket,
-    queueSize: 256,
-    checkUsedLength: kind.usedLength,
-    timeoutMs: 60_000,
-  })
+  const { server, frontend, fuse } = await serve(() =>
+    Server.start(kind, { ...image, folder: '' }, folder, [], { settings: { device } }),
+  )
   try {
-    await frontend.connect()
-    await frontend.start()
-    const fuse = new FuseClient(frontend)
-    await fuse.init()
     return await guestTree(fuse, '/')
   } finally {
     frontend.close()

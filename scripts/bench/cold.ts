@@ -3,13 +3,14 @@
  * one after the other and many at once, beside nydusd with the same settings. Each measurement has a server, a cache and
  * a connection of its own.
  */
-import { createHash } from 'node:crypto'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { FuseClient } from '../../addon/test/fuse-client.js'
 import { dockerRegistry, storeBlob } from '../../lib/backend/testing/servers.js'
+import { nodeAt, readAll } from '../../lib/daemon/testing/guest-tree.js'
+import { sha256 } from '../../vm-tests/manifest.js'
 import { DelayProxy } from './delay-proxy.js'
 import { serve } from './guest.js'
 import { median } from './report.js'
@@ -61,10 +62,6 @@ interface WantedFile {
   readonly sha256: string
 }
 
-function sha256(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex')
-}
-
 /** What a container of a Debian with these packages opens when it starts (recorded by strace), in that order. */
 function startupFiles(tree: string): WantedFile[] {
   const list = readFileSync(
@@ -82,36 +79,22 @@ function startupFiles(tree: string): WantedFile[] {
 }
 
 /** Reads every file as `readers` processes at once would; returns the seconds. Throws for a wrong byte. */
-async function readAll(fuse: FuseClient, files: readonly WantedFile[], readers: number): Promise<number> {
+async function readFiles(fuse: FuseClient, files: readonly WantedFile[], readers: number): Promise<number> {
   const nodes = new Map<string, bigint>()
   for (const { path } of files) nodes.set(path, await nodeAt(fuse, path))
-  const contents = new Map<string, Uint8Array[]>()
+  const contents = new Map<string, Buffer>()
   const started = performance.now()
   const next = files.values()
   const reader = async (): Promise<void> => {
     for (const file of next)
-      contents.set(file.path, await readFile(fuse, nodes.get(file.path) ?? 0n, file.size))
+      contents.set(file.path, await readAll(fuse, nodes.get(file.path) ?? 0n, file.size, READ_SIZE))
   }
   await Promise.all(Array.from({ length: readers }, reader))
   const seconds = (performance.now() - started) / 1000
   for (const file of files)
-    if (sha256(Buffer.concat(contents.get(file.path) ?? [])) !== file.sha256)
+    if (sha256(contents.get(file.path) ?? Buffer.alloc(0)) !== file.sha256)
       throw new Error(`${file.path}: the server gave other bytes than the tree has`)
   return seconds
-}
-
-async function nodeAt(fuse: FuseClient, path: string): Promise<bigint> {
-  let node = 1n
-  for (const name of path.split('/').filter(part => part !== ''))
-    node = (await fuse.lookup(node, Buffer.from(name))).nodeid
-  return node
-}
-
-async function readFile(fuse: FuseClient, node: bigint, size: number): Promise<Uint8Array[]> {
-  const parts: Uint8Array[] = []
-  for (let at = 0; at < size; at += READ_SIZE)
-    parts.push(await fuse.read(node, 0, at, Math.min(READ_SIZE, size - at)))
-  return parts
 }
 
 export async function runCold(
@@ -148,7 +131,7 @@ export async function runCold(
     )
     try {
       await proxy.traffic()
-      const seconds = await readAll(fuse, files, readers)
+      const seconds = await readFiles(fuse, files, readers)
       samples.push({ server: kind.name, readers, round, seconds, ...(await proxy.traffic()) })
       frontend.close()
     } finally {

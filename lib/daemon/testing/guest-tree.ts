@@ -15,10 +15,16 @@ export async function nodeAt(fuse: FuseClient, path: string): Promise<bigint> {
   return node
 }
 
-export async function readAll(fuse: FuseClient, node: bigint, size: number): Promise<Buffer> {
+/** `unit`: bytes of one request. */
+export async function readAll(
+  fuse: FuseClient,
+  node: bigint,
+  size: number,
+  unit = READ_SIZE,
+): Promise<Buffer> {
   const parts: Uint8Array[] = []
   for (let at = 0; at < size;) {
-    const part = await fuse.read(node, 0, at, Math.min(READ_SIZE, size - at))
+    const part = await fuse.read(node, 0, at, Math.min(unit, size - at))
     if (part.length === 0) break
     parts.push(part)
     at += part.length
