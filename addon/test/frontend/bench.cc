@@ -1,12 +1,12 @@
 #include "test/frontend/bench.h"
 
-#include <poll.h>
-
+#include <array>
 #include <chrono>
 #include <cstring>
 #include <memory>
 #include <stdexcept>
 
+#include "base/waiter.h"
 #include "fuse/abi.h"
 #include "test/frontend/bench_slot.h"
 
@@ -15,6 +15,8 @@ namespace {
 
 // A device that answers nothing for so long has lost a request.
 constexpr uint64_t kStalledAfter = 10'000'000'000;
+// Between two looks without an interrupt.
+constexpr int kLookMs = 100;
 
 uint64_t now() noexcept {
   return static_cast<uint64_t>(
@@ -56,6 +58,8 @@ class Bench {
     FuseQueue::Owner owner;
     uint64_t kicks;
     uint64_t interrupts;
+    // It is looked at; else it was asked for an interrupt.
+    bool awake = true;
   };
 
   uint64_t random() noexcept {
@@ -75,13 +79,13 @@ class Bench {
   void send(Lane& lane) noexcept;
   // True when something was answered.
   bool pass(Lane& lane, bool sendAgain) noexcept;
+  // False: something came meanwhile.
+  bool fallAsleep(Lane& lane) noexcept;
   void waitForCall() noexcept;
-  // The first `count` queues: no interrupts until they are enabled.
-  void quieten(size_t count) noexcept;
 
   const BenchOptions& options_;
   std::vector<Lane> lanes_;
-  std::vector<pollfd> calls_;  // of lanes_
+  Waiter calls_;
   BenchResult result_;
   uint64_t random_;
   uint64_t unique_ = 0;
@@ -119,7 +123,7 @@ Bench::Bench(GuestSpace& space,
     lanes_.push_back(
         {queue, {}, {}, {}, {}, queue->kicks(), queue->interrupts()});
     lanes_.back().byHead.resize(queue->options().size);
-    calls_.push_back({queue->callFd(), POLLIN, 0});
+    calls_.watch(static_cast<uint32_t>(lanes_.size() - 1), queue->callFd());
   }
   for (uint32_t i = 0; i < options.depth; i++) {
     Lane& lane = lanes_[i % lanes_.size()];
@@ -253,29 +257,25 @@ bool Bench::pass(Lane& lane, bool sendAgain) noexcept {
   return count > 0;
 }
 
-// As drivers do: a queue's interrupts are wanted only while nothing looks at
-// it, and only a queue that interrupted is asked for its count.
-void Bench::waitForCall() noexcept {
-  for (size_t i = 0; i < lanes_.size(); i++) {
-    const std::lock_guard lock(lanes_[i].queue->lock());
-    if (!lanes_[i].queue->ring().enableInterrupts()) {
-      quieten(i);
-      return;
-    }
-  }
-  ::poll(calls_.data(), calls_.size(), 100);
-  for (size_t i = 0; i < lanes_.size(); i++) {
-    if ((calls_[i].revents & POLLIN) != 0) {
-      lanes_[i].queue->clearCall();
-    }
-  }
-  quieten(lanes_.size());
+// As drivers do: each queue has an interrupt of its own, which is wanted only
+// while nothing looks at the queue.
+bool Bench::fallAsleep(Lane& lane) noexcept {
+  const std::lock_guard lock(lane.queue->lock());
+  lane.awake = !lane.queue->ring().enableInterrupts();
+  return !lane.awake;
 }
 
-void Bench::quieten(size_t count) noexcept {
+void Bench::waitForCall() noexcept {
+  std::array<Waiter::Ready, 80> ready;
+  const size_t count = calls_.wait(ready, kLookMs);
+  for (Lane& lane : lanes_)
+    lane.awake = count == 0;
   for (size_t i = 0; i < count; i++) {
-    const std::lock_guard lock(lanes_[i].queue->lock());
-    lanes_[i].queue->ring().disableInterrupts();
+    Lane& lane = lanes_[ready[i].tag];
+    lane.awake = true;
+    lane.queue->clearCall();
+    const std::lock_guard lock(lane.queue->lock());
+    lane.queue->ring().disableInterrupts();
   }
 }
 
@@ -310,8 +310,13 @@ BenchResult Bench::run() {
   bool sendAgain = true;
   while (inFlight_ > 0) {
     bool any = false;
+    bool awake = false;
     for (Lane& lane : lanes_) {
-      any = pass(lane, sendAgain) || any;
+      if (!lane.awake)
+        continue;
+      const bool more = pass(lane, sendAgain);
+      any = any || more;
+      awake = more || options_.poll || !fallAsleep(lane) || awake;
     }
     at = now();
     if (any) {
@@ -322,7 +327,7 @@ BenchResult Bench::run() {
       break;
     } else if (options_.poll) {
       relax();
-    } else {
+    } else if (!awake) {
       waitForCall();
     }
     if (sendAgain && (at >= end || result_.ops >= options_.maxOps)) {
