@@ -1,6 +1,7 @@
 #include "base/assistant.h"
 
 #include <pthread.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <system_error>
@@ -148,8 +149,12 @@ void Assistant::serve() noexcept {
   while (!stopping_.load(std::memory_order_relaxed)) {
     if (help()) {
       idleSince = nowNs();
-    } else if (!look() &&
-               (nowNs() - idleSince >= spinNs_ || !SpinPermit::spare())) {
+    } else if (!look()) {
+      if (nowNs() - idleSince < spinNs_ && SpinPermit::spare()) {
+        // Who wants this processor, has it now, not when our turn is over.
+        ::sched_yield();
+        continue;
+      }
       sleep();
       idleSince = nowNs();
     }

@@ -5,9 +5,10 @@
 // the thread that has it and the assistant take one part after the other until
 // none is left. Nobody waits for an assistant that does not come; who comes
 // late finds the work done. Between two pieces of work the assistant looks for
-// the next for as long as a lane looks for a request, then it sleeps. It is
-// left alone for a while when it never comes in time, or when it was stopped in
-// the middle of a part: then there are fewer processors than busy threads.
+// the next for as long as a lane looks for a request, yielding to whoever wants
+// its processor, then it sleeps. It is left alone for a while when it never
+// comes in time, or when it was stopped in the middle of a part: then there are
+// fewer processors than busy threads.
 #pragma once
 
 #include <atomic>
