@@ -36,10 +36,7 @@ inline void copyPages(void* to, const void* from, size_t length) noexcept {
   constexpr size_t kShortest = 1024;
   static const bool repeats = hasFastShortRepeats();
   if (repeats && length >= kShortest) {
-    asm volatile("rep movsb"
-                 : "+D"(to), "+S"(from), "+c"(length)
-                 :
-                 : "memory");
+    asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(length) : : "memory");
     return;
   }
 #endif
