@@ -98,7 +98,7 @@ TEST(vhostQueueStartsAtItsBase) {
 TEST(vhostQueueSignalsAsTheGuestWishesByEventIndex) {
   QueueFixture q({.eventIndex = true});
   CHECK(q.driver.enableInterrupts());
-  const auto taken = q.sendAndTake(3).taken;
+  const auto taken = q.sendAndTake(4).taken;
   // The first after a start always signals: what the guest heard before is
   // not known.
   CHECK(q.answer(taken[0], 8));
@@ -111,6 +111,12 @@ TEST(vhostQueueSignalsAsTheGuestWishesByEventIndex) {
   CHECK(q.driver.enableInterrupts());
   CHECK(q.answer(taken[2], 8));
   CHECK_EQ(QueueFixture::count(q.call), 1u);
+  q.used();
+  // It looks for itself now.
+  CHECK(q.driver.enableInterrupts());
+  q.driver.disableInterrupts();
+  CHECK(q.answer(taken[3], 8));
+  CHECK_EQ(QueueFixture::count(q.call), 0u);
 }
 
 TEST(vhostQueueSignalsOncePerBatch) {
