@@ -34,7 +34,7 @@ const undiciApart = {
 }
 
 /** Slow to load, and at a start needed late or never: loaded when one of their members is used. */
-const LATE = /^(?:(?:node:)?(?:child_process|crypto|http|zlib)|@napi-rs\/blake-hash|@node-rs\/crc32)$/
+const LATE = /^(?:(?:node:)?(?:child_process|crypto|http|zlib)|@node-rs\/crc32)$/
 
 const lateLoading = {
   name: 'late-loading',

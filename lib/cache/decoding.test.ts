@@ -5,7 +5,7 @@ import { NydusError } from '../base/errors.js'
 import { CacheManager } from './manager.js'
 import { Gate, TestBackend } from './testing/backend.js'
 import { bytesOf, cacheConfig, expectedDigest, firstBlob, openFixture } from './testing/fixtures.js'
-import { digestOf } from '../base/digest.js'
+import { digestOf } from '../base/testing/digest.js'
 
 const fixture = await openFixture('v6-lz4-64k')
 t.teardown(() => fixture.image.close())

@@ -2,7 +2,7 @@
 import { closeSync, openSync, readSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { digestOf } from '../base/digest.js'
+import { digestOf } from '../base/testing/digest.js'
 import type { BlobCache, ChunkWant, Readers } from './cache.js'
 import { CacheManager } from './manager.js'
 import { Gate, TestBackend } from './testing/backend.js'

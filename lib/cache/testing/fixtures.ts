@@ -2,7 +2,7 @@
 import { closeSync, existsSync, openSync, readdirSync, readlinkSync, readSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { digestOf } from '../../base/digest.js'
+import { digestOf } from '../../base/testing/digest.js'
 import { RafsImage } from '../../rafs/image.js'
 import type { BlobCache, BlobInfo, CacheConfig, ChunkWant, Fetched } from '../cache.js'
 

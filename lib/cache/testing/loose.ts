@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { patternBlob } from '../../backend/testing/blob-server.js'
-import { digestOf } from '../../base/digest.js'
+import { digestOf } from '../../base/testing/digest.js'
 import { BLOB_FEATURE, type BlobInfo, type ChunkWant } from '../cache.js'
 
 export interface WantedBlob {
